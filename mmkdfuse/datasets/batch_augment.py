@@ -1,0 +1,283 @@
+"""Crop, flip and normalise a whole uint8 batch at once, on the device where training happens.
+
+The randomness of a sample is a function of (seed, epoch, data-set index) and of nothing else: a
+counter-based hash in 64-bit integers, not a stateful generator. The number of workers or ranks, the
+composition and order of batches, the device and a resume therefore leave it unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from mmkdfuse.registry import MODELS
+
+_WORD = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MUL1 = 0xBF58476D1CE4E5B9
+_MUL2 = 0x94D049BB133111EB
+
+
+def _signed(word: int) -> int:
+    """The int64 with the same bits as an unsigned 64-bit word."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _mix_int(word: int) -> int:
+    """Finaliser of splitmix64 on one Python integer."""
+    word = ((word ^ (word >> 30)) * _MUL1) & _WORD
+    word = ((word ^ (word >> 27)) * _MUL2) & _WORD
+    return word ^ (word >> 31)
+
+
+def _mix_tensor(words: Tensor) -> Tensor:
+    """:func:`_mix_int` on an int64 tensor; its products wrap alike on CPU and CUDA.
+
+    ``>>`` copies the sign bit into int64, hence the masks.
+    """
+    words = (words ^ ((words >> 30) & ((1 << 34) - 1))) * _signed(_MUL1)
+    words = (words ^ ((words >> 27) & ((1 << 37) - 1))) * _signed(_MUL2)
+    return words ^ ((words >> 31) & ((1 << 33) - 1))
+
+
+def draw(
+    indices: Tensor, *, seed: int, epoch: int, padding: int, flip_prob: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Crop offsets and flip decisions of samples, from splitmix64 of (seed, epoch, index).
+
+    Args:
+        indices: Data-set indices, int64 (N,).
+        seed: Any integer.
+        epoch: Epoch, or another counter of passes over the data.
+        padding: Pixels added on every side; offsets are uniform in 0..2*padding.
+        flip_prob: Probability of a flip, resolved to 2**-22.
+
+    Returns:
+        ``(top, left, flip)``: int64 (N,), int64 (N,), bool (N,).
+    """
+    key = _mix_int((_mix_int(seed & _WORD) + epoch) & _WORD)
+    words = _mix_tensor(indices * _signed(_GOLDEN) + _signed(key))
+    low = (1 << 21) - 1
+    top = ((words & low) * (2 * padding + 1)) >> 21
+    left = (((words >> 21) & low) * (2 * padding + 1)) >> 21
+    flip = ((words >> 42) & ((1 << 22) - 1)) < round(flip_prob * (1 << 22))
+    return top, left, flip
+
+
+def crop_flip(
+    images: Tensor, top: Tensor, left: Tensor, flip: Tensor | None, *, padding: int, pad_value: int
+) -> Tensor:
+    """Pad every image, cut the window at (top, left) of the original size, flip it left to right.
+
+    A window of a padded image is one contiguous run of bytes, first pixel of the first channel to
+    last pixel of the last, seen with the strides of the padded image. So the batch is cut by one
+    ``index_select`` of N runs. Flipped images are padded as well and a flip picks the run from
+    them: a per-image choice between two uint8 tensors with ``torch.where`` is several times slower.
+
+    Args:
+        images: (N, C, H, W), any dtype.
+        top: Row offsets in 0..2*padding, int64 (N,).
+        left: Column offsets in 0..2*padding, int64 (N,).
+        flip: Whether to flip, bool (N,), or None for never.
+        padding: Pixels added on every side.
+        pad_value: Value of these pixels, on the scale of ``images``.
+
+    Returns:
+        (N, C, H, W), dtype of ``images``; a strided view of its own memory, not contiguous.
+    """
+    n, c, h, w = images.shape
+    rows, cols = h + 2 * padding, w + 2 * padding
+    inside = (..., slice(padding, padding + h), slice(padding, padding + w))
+    copies = 1 if flip is None else 2
+    canvas = images.new_full((copies, n, c, rows, cols), pad_value)
+    canvas[0][inside] = images
+    if flip is not None:
+        canvas[1][inside] = images.flip(3)
+        # The flipped window at `left` is the window of the flipped image at the mirrored offset.
+        left = left + flip * (2 * (padding - left))
+    start = torch.arange(n, device=images.device) * (c * rows * cols) + top * cols + left
+    if flip is not None:
+        start = start + flip * (n * c * rows * cols)
+    length = (c - 1) * rows * cols + (h - 1) * cols + w
+    runs = canvas.as_strided((canvas.numel() - length + 1, length), (1, 1)).index_select(0, start)
+    return runs.as_strided((n, c, h, w), (length, rows * cols, cols, 1))
+
+
+def augment(
+    images: Tensor,
+    indices: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    padding: int = 0,
+    flip_prob: float = 0.0,
+    pad_value: int = 0,
+) -> Tensor:
+    """Random crop with padding and random horizontal flip of a batch; no loop, no host sync.
+
+    The same distribution as torchvision's ``RandomCrop(size, padding=padding)`` followed by
+    ``RandomHorizontalFlip(flip_prob)`` on the raw image.
+
+    Args:
+        images: (N, C, H, W) on any device.
+        indices: Data-set indices of the images, int64 (N,), same device.
+        seed: Any integer.
+        epoch: Epoch, or another counter of passes over the data.
+        padding: Pixels added on every side before the crop.
+        flip_prob: Probability of a flip in 0..1.
+        pad_value: Value of the added pixels, on the scale of ``images``.
+
+    Returns:
+        (N, C, H, W) of the same dtype, possibly not contiguous.
+    """
+    if padding == 0 and flip_prob == 0.0:
+        return images
+    top, left, flip = draw(indices, seed=seed, epoch=epoch, padding=padding, flip_prob=flip_prob)
+    return crop_flip(
+        images, top, left, flip if flip_prob else None, padding=padding, pad_value=pad_value
+    )
+
+
+@MODELS.register_module()
+class BatchPreprocessor(BaseDataPreprocessor):
+    """Turns a sliced uint8 batch into the float batch a network takes, on the model's device.
+
+    In: ``{'inputs': uint8 (N, C, H, W), 'labels': int64 (N,), 'indices': int64 (N,)}``, the last
+    two optional outside training. Out: ``{'inputs': float32 (N, C, H, W), 'data_samples': labels,
+    'indices': indices}``. Crop and flip happen in training only; padding is on the raw image,
+    before normalising.
+
+    Epoch and, unless given here, seed are read from mmengine's message hub, where the Runner keeps
+    them. Without a Runner both are 0.
+
+    Args:
+        mean: Per channel, on the 0..255 scale, in the order of the images' channels (RGB).
+        std: Per channel, on the 0..255 scale.
+        crop_padding: Pixels added on every side before a random crop of the original size.
+        flip_prob: Probability of a horizontal flip, 0..1.
+        pad_value: Raw value of the added pixels, 0..255.
+        seed: Seed of crop and flip. None takes the run's seed; give it when ranks have different
+            seeds (``randomness=dict(diff_rank_seed=True)``).
+        counter: What changes the draws between passes: ``'epoch'``, or ``'iter'`` for loops that
+            count iterations only, where the epoch stays 0.
+        as_data_samples: Give ``data_samples`` as a list of mmpretrain ``DataSample`` and leave out
+            ``indices``, as mmpretrain's own classifiers need. Costs a Python object per image.
+        channels_last: Give ``inputs`` in the channels-last memory format.
+        batch_augments: Must be None; ``ImageClassifier`` of mmpretrain passes its ``train_cfg``.
+        non_blocking: Copy pinned memory to the device without waiting.
+
+    Raises:
+        ValueError: An argument out of its range, ``mean`` without ``std``, ``batch_augments``, a
+            batch that is not uint8 (N, C, H, W), or training with random crops without indices.
+        TypeError: A batch that was not sliced whole.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        crop_padding: int = 0,
+        flip_prob: float = 0.0,
+        pad_value: int = 0,
+        seed: int | None = None,
+        counter: str = 'epoch',
+        as_data_samples: bool = False,
+        channels_last: bool = False,
+        batch_augments: dict | None = None,
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(non_blocking=non_blocking)
+        if (mean is None) != (std is None):
+            raise ValueError(f'mean={mean} and std={std} must be given together')
+        if mean is not None and std is not None:
+            if len(mean) != len(std) or min(std) <= 0:
+                raise ValueError(f'std={std} must hold {len(mean)} positive numbers, one per mean')
+            scale = 1.0 / torch.tensor(std, dtype=torch.float64)
+            shift = -torch.tensor(mean, dtype=torch.float64) * scale
+            self.register_buffer('scale', scale.float().view(-1, 1, 1), persistent=False)
+            self.register_buffer('shift', shift.float().view(-1, 1, 1), persistent=False)
+        if not isinstance(crop_padding, int) or crop_padding < 0:
+            raise ValueError(f'crop_padding={crop_padding} must be a whole number of pixels, >= 0')
+        if not 0.0 <= flip_prob <= 1.0:
+            raise ValueError(f'flip_prob={flip_prob} must lie in 0..1')
+        if not isinstance(pad_value, int) or not 0 <= pad_value <= 255:
+            raise ValueError(f'pad_value={pad_value} must be a whole number in 0..255 (raw pixels)')
+        if counter not in ('epoch', 'iter'):
+            raise ValueError(f"counter={counter!r} must be 'epoch' or 'iter'")
+        if batch_augments is not None:
+            raise ValueError(
+                f'batch_augments={batch_augments} is not supported by BatchPreprocessor: remove '
+                'train_cfg from the model or use ClsDataPreprocessor with a file pipeline'
+            )
+        self.normalises = mean is not None
+        self.crop_padding = crop_padding
+        self.flip_prob = flip_prob
+        self.pad_value = pad_value
+        self.seed = seed
+        self.counter = counter
+        self.as_data_samples = as_data_samples
+        self.channels_last = channels_last
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Move, augment (in training) and normalise one batch; the class tells keys and shapes."""
+        self._check(data)
+        data = self.cast_data(data)  # type: ignore[assignment]
+        images, labels, indices = data['inputs'], data.get('labels'), data.get('indices')
+        if training and (self.crop_padding or self.flip_prob):
+            images = self._augment(images, indices)
+        inputs = self._normalise(images)
+        if self.as_data_samples:
+            return {'inputs': inputs, 'data_samples': self._data_samples(labels, len(inputs))}
+        return {'inputs': inputs, 'data_samples': labels, 'indices': indices}
+
+    def _augment(self, images: Tensor, indices: Tensor | None) -> Tensor:
+        if indices is None:
+            raise ValueError(
+                "the training batch has no 'indices' (int64 (N,)), which random crops and flips "
+                'are drawn from: use a data set of mmkdfuse or set crop_padding=0, flip_prob=0'
+            )
+        hub = MessageHub.get_current_instance()
+        seed = self.seed if self.seed is not None else hub.get_info('seed')
+        return augment(
+            images,
+            indices,
+            seed=int(seed or 0),
+            epoch=int(hub.get_info(self.counter, 0)),
+            padding=self.crop_padding,
+            flip_prob=self.flip_prob,
+            pad_value=self.pad_value,
+        )
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        inputs = images.to(torch.float32, memory_format=layout)
+        if self.normalises:
+            inputs.mul_(self.scale).add_(self.shift)
+        return inputs
+
+    @staticmethod
+    def _check(data: dict) -> None:
+        images = data.get('inputs') if isinstance(data, Mapping) else data
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f'BatchPreprocessor takes a batch sliced whole, a dict with a uint8 tensor under '
+                f"'inputs', not {type(images).__name__}: set collate_fn=dict(type="
+                "'identity_collate') in the dataloader, or use ClsDataPreprocessor for a data set "
+                'that yields single samples'
+            )
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(
+                f"'inputs' must be uint8 (N, C, H, W), not {images.dtype} {tuple(images.shape)}"
+            )
+
+    @staticmethod
+    def _data_samples(labels: Tensor | None, n: int) -> list:
+        from mmpretrain.structures import DataSample
+
+        if labels is None:
+            return [DataSample() for _ in range(n)]
+        return [DataSample().set_gt_label(label) for label in labels.view(-1, 1)]

@@ -1,0 +1,136 @@
+"""Any data set laid out as one folder of images per class, in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmkdfuse.datasets.disk_cache import Arrays, cache_name, fingerprint
+from mmkdfuse.datasets.image_files import EXTENSIONS, read_images
+from mmkdfuse.datasets.image_store import StoreDataset
+from mmkdfuse.registry import DATASETS
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Sorted names of the folders in a folder, hidden ones left out.
+
+    Raises:
+        ValueError: The folder does not exist or holds no folder.
+    """
+    if not folder.is_dir():
+        raise ValueError(f'the image folder {folder} does not exist: check data_root, data_prefix')
+    names = sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != '.'
+    )
+    if not names:
+        raise ValueError(
+            f'{folder} holds no class folders: one folder of images per class is needed'
+        )
+    return names
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files at any depth below a folder, sorted, hidden files left out.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = [
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name[0] != '.' and name.lower().endswith(EXTENSIONS)
+    ]
+    if not found:
+        raise ValueError(
+            f'the class folder {folder} holds no image ({", ".join(EXTENSIONS)}): add images or '
+            'remove the folder'
+        )
+    return [Path(name) for name in sorted(found)]
+
+
+def check_same_classes(
+    found: Sequence[str], expected: Sequence[str], where: str, whence: str
+) -> None:
+    """Raise a ValueError naming the classes that only one of two lists has."""
+    missing = [name for name in expected if name not in set(found)]
+    extra = [name for name in found if name not in set(expected)]
+    if missing or extra:
+        parts = [f'lacks {missing[:5]}'] * bool(missing) + [f'has also {extra[:5]}'] * bool(extra)
+        raise ValueError(f'the classes in {where} differ from {whence}: it {" and ".join(parts)}')
+
+
+def _size(resize: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if resize is None:
+        return None
+    size = (resize, resize) if isinstance(resize, int) else tuple(resize)
+    if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
+        raise ValueError(f'resize={resize} must be a number of pixels or (height, width), >= 1')
+    return size[0], size[1]
+
+
+@DATASETS.register_module()
+class ImageFolder(StoreDataset):
+    """Images in ``data_root/data_prefix/CLASS/**``; all of one size, or resized to one.
+
+    Labels follow the sorted folder names, or ``classes``. For large images, or more than memory
+    holds, use ``mmpretrain.CustomDataset`` with a file pipeline.
+
+    Args:
+        data_root: Folder of the data set.
+        data_prefix: Folder of the split in it.
+        classes: Class names in label order; the folders must be exactly these.
+        reference_prefix: Split whose class folders must be the same, if it exists: a class that is
+            missing in one split would shift all labels behind it. None skips the check.
+        resize: None, a side of a square in pixels, or (height, width); bilinear.
+        cache: Folder of a cache on disk, True for ``data_root/.mmkdfuse_cache``, None or False for
+            none. A change of any file's name, size or time renews it.
+        **kwargs: ``num_classes``, ``subset``, ``subset_seed``, ``test_mode`` of
+            :class:`StoreDataset`.
+
+    Raises:
+        ValueError: A missing folder, an empty class folder, class lists that differ, a bad
+            ``resize``, an unreadable image, or images of different size.
+        RuntimeError: The cache cannot be written.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        data_prefix: str = 'train',
+        classes: Sequence[str] | None = None,
+        reference_prefix: str | None = 'train',
+        resize: int | Sequence[int] | None = None,
+        cache: str | bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        size = _size(resize)
+        if isinstance(classes, str):
+            raise ValueError(f'classes={classes!r} must be a list of class names')
+        folder = Path(data_root, data_prefix)
+        names = class_folders(folder)
+        if classes is not None:
+            check_same_classes(names, classes, str(folder), 'the argument classes')
+            names = list(classes)
+        reference = Path(data_root, reference_prefix) if reference_prefix else folder
+        if reference != folder and reference.is_dir():
+            check_same_classes(names, class_folders(reference), str(folder), str(reference))
+        files = [list_images(folder / name) for name in names]
+        paths = [path for members in files for path in members]
+
+        def read() -> Arrays:
+            labels = np.repeat(np.arange(len(files)), [len(members) for members in files])
+            return read_images(paths, size), labels
+
+        super().__init__(
+            classes=names,
+            read=read,
+            cache=Path(data_root, '.mmkdfuse_cache') if cache is True else cache or None,
+            cache_name=cache_name(type(self).__name__, folder.name, folder, size),
+            cache_key=lambda: fingerprint(paths, names, size),
+            **kwargs,
+        )

@@ -1,0 +1,22 @@
+"""Running things: hooks, the training loop, mixed precision, launching.
+
+Importing it registers the hooks, loops and optimizer wrappers, and makes every checkpoint that
+mmengine loads go through the safe reader.
+"""
+
+from ..checkpoint import register_safe_loaders
+from .amp import BF16OptimWrapper, amp_optim_wrapper
+from .hooks import CheckpointHook, InterruptHook, InvalidLossHook, ProgressHook
+from .train_loop import ResumableEpochTrainLoop
+
+register_safe_loaders()
+
+__all__ = [
+    'BF16OptimWrapper',
+    'CheckpointHook',
+    'InterruptHook',
+    'InvalidLossHook',
+    'ProgressHook',
+    'ResumableEpochTrainLoop',
+    'amp_optim_wrapper',
+]

@@ -1,0 +1,294 @@
+"""Training, testing and loading: the functions behind the tools, for Python and notebooks too."""
+
+import copy
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import dump
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
+from mmengine.evaluator import DumpResults
+from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+
+from mmkdfuse.checkpoint import latest_checkpoint, load_file, load_strictly, write_atomically
+from mmkdfuse.engine.amp import amp_optim_wrapper
+from mmkdfuse.registry import MODELS
+from mmkdfuse.version import __version__
+
+ConfigLike = str | os.PathLike | Config
+METRICS_FILE = 'metrics.json'
+
+
+def train(
+    config: ConfigLike,
+    *,
+    work_dir: str | os.PathLike | None = None,
+    resume: bool | str = False,
+    amp: bool = False,
+    validate: bool = True,
+    launcher: str = 'none',
+    auto_scale_lr: bool = False,
+    preflight: bool = True,
+    cfg_options: dict[str, Any] | None = None,
+    **overrides: Any,
+) -> dict[str, float]:
+    """Train as ``tools/train.py`` does.
+
+    Args:
+        config: Path of a config file, the name of a shipped one (``'kfmsd/resnet18_cifar100'``) or
+            a loaded config, which is not changed.
+        work_dir: Where logs and checkpoints go; default the config's, else
+            ``work_dirs/<config name>``.
+        resume: True to go on from the latest checkpoint of ``work_dir``, or a checkpoint's path.
+        amp: Mixed precision: bf16 on CPUs, fp16 with loss scaling on GPUs.
+        validate: False to train without validation.
+        launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
+        auto_scale_lr: Scale the learning rate with the total batch, whatever the config says.
+        preflight: Check config, data and one step before training.
+        cfg_options: Changes with dotted keys, ``{'model.gamma': 0.5}``.
+        **overrides: Changes as nested values, ``model=dict(gamma=0.5)``.
+
+    Returns:
+        The last validation's metrics; also in ``metrics.json`` of the work directory, with seed,
+        seconds and versions.
+
+    Raises:
+        ConfigError: If the preflight finds mistakes; the message lists all of them.
+    """
+    cfg = load_config(config, cfg_options, **overrides)
+    _set_work_dir(cfg, config, work_dir)
+    cfg.launcher = launcher
+    if not validate:
+        cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
+    if amp:
+        cfg.optim_wrapper = amp_optim_wrapper(cfg.optim_wrapper)
+    if auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise ValueError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.')
+        cfg.auto_scale_lr.enable = True
+    if resume:
+        cfg.resume = True
+        cfg.load_from = latest_checkpoint(cfg.work_dir) if resume is True else str(resume)
+        if cfg.load_from is None:
+            cfg.resume = False
+            print(f'resume: {cfg.work_dir} holds no checkpoint, training starts from the beginning')
+    started_group = _prepare_processes(cfg)
+    try:
+        if preflight:
+            _run_preflight(cfg)
+        runner = _build_runner(cfg)
+        start = time.time()
+        runner.train()
+        metrics = _last_validation(runner)
+        if is_main_process():
+            _write_metrics(runner, config, metrics, time.time() - start)
+    finally:
+        if started_group:
+            torch.distributed.destroy_process_group()
+    return metrics
+
+
+def test(
+    config: ConfigLike,
+    checkpoint: str | os.PathLike,
+    *,
+    work_dir: str | os.PathLike | None = None,
+    launcher: str = 'none',
+    out: str | os.PathLike | None = None,
+    out_item: str = 'pred',
+    cfg_options: dict[str, Any] | None = None,
+    **overrides: Any,
+) -> dict[str, float]:
+    """Score a checkpoint on the test set as ``tools/test.py`` does.
+
+    Args:
+        config: As for :func:`train`.
+        checkpoint: File whose keys must match the model's exactly.
+        work_dir: Where the log goes.
+        launcher: As for :func:`train`.
+        out: Write predictions (``.pkl``) or metrics (``.json``, ``.yaml``) to this file.
+        out_item: ``'pred'`` or ``'metrics'``.
+        cfg_options: As for :func:`train`.
+        **overrides: As for :func:`train`.
+
+    Returns:
+        The metrics.
+    """
+    if out_item not in ('pred', 'metrics'):
+        raise ValueError(f"out_item={out_item!r} must be 'pred' or 'metrics'.")
+    cfg = load_config(config, cfg_options, **overrides)
+    _set_work_dir(cfg, config, work_dir)
+    cfg.launcher = launcher
+    cfg.load_from, cfg.resume = None, False
+    started_group = _prepare_processes(cfg)
+    try:
+        runner = _build_runner(cfg)
+        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        _load_weights(model, checkpoint)
+        if out and out_item == 'pred':
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=str(out)))
+        metrics = runner.test()
+        if out and out_item == 'metrics' and is_main_process():
+            dump(metrics, str(out))
+    finally:
+        if started_group:
+            torch.distributed.destroy_process_group()
+    return metrics
+
+
+def load(
+    config: ConfigLike,
+    checkpoint: str | os.PathLike | None = None,
+    *,
+    device: str | torch.device = 'cpu',
+    cfg_options: dict[str, Any] | None = None,
+    **overrides: Any,
+) -> nn.Module:
+    """Build a config's model, load a checkpoint strictly, and return it in eval mode.
+
+    Args:
+        config: As for :func:`train`.
+        checkpoint: File whose keys must match the model's exactly; None keeps random weights.
+        device: Where the model goes.
+        cfg_options: As for :func:`train`.
+        **overrides: As for :func:`train`.
+    """
+    cfg = load_config(config, cfg_options, **overrides)
+    model = build_model(cfg)
+    if checkpoint is not None:
+        _load_weights(model, checkpoint)
+    return model.to(device).eval()
+
+
+def load_config(
+    config: ConfigLike, cfg_options: dict[str, Any] | None = None, **overrides: Any
+) -> Config:
+    """Read a config and merge changes into it.
+
+    Raises:
+        FileNotFoundError: If there is neither such a file nor a shipped config of that name.
+    """
+    if isinstance(config, Config):
+        cfg = copy.deepcopy(config)
+    else:
+        cfg = Config.fromfile(_find_config(config))
+    if overrides:
+        cfg.merge_from_dict(overrides)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    return cfg
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build ``cfg.model`` with the top-level data preprocessor, as the runner does."""
+    init_default_scope(cfg.get('default_scope', 'mmkdfuse'))
+    model = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+    return MODELS.build(model)
+
+
+def _find_config(config: str | os.PathLike) -> str:
+    """Path of a config given by path, or by name among the shipped ones."""
+    path = Path(config)
+    if path.is_file():
+        return str(path)
+    package = Path(__file__).resolve().parents[1]
+    for root in (package / '.mim' / 'configs', package.parent / 'configs'):
+        named = root / path.parent / f'{path.name.removesuffix(".py")}.py'
+        if named.is_file():
+            return str(named)
+    raise FileNotFoundError(
+        f'config={str(config)!r} is neither a file nor the name of a shipped config such as '
+        "'kfmsd/resnet18_cifar100'."
+    )
+
+
+def _set_work_dir(cfg: Config, config: ConfigLike, work_dir: str | os.PathLike | None) -> None:
+    if work_dir is not None:
+        cfg.work_dir = str(work_dir)
+    elif cfg.get('work_dir') is None:
+        source = cfg.filename or 'run.py'
+        cfg.work_dir = str(Path('work_dirs') / Path(source).stem)
+
+
+def _prepare_processes(cfg: Config) -> bool:
+    """Start the process group on machines without GPU; return whether it was started here.
+
+    mmengine selects a CUDA device unconditionally, so on CPUs the group must exist before.
+    """
+    if cfg.launcher == 'none' or torch.cuda.is_available():
+        return False
+    if cfg.launcher != 'pytorch':
+        raise ValueError(f"launcher={cfg.launcher!r} needs GPUs; on CPUs use 'pytorch' (torchrun).")
+    if 'RANK' not in os.environ:
+        raise ValueError("launcher='pytorch': start with torchrun or tools/dist_train.sh.")
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}
+    torch.distributed.init_process_group('gloo')
+    return True
+
+
+def _run_preflight(cfg: Config) -> None:
+    from mmkdfuse.engine.preflight import preflight
+
+    report = preflight(cfg)
+    if int(os.environ.get('RANK', 0)) == 0:
+        print(report, flush=True)
+
+
+def _build_runner(cfg: Config) -> Runner:
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if loader is not None:
+            loader.setdefault('collate_fn', ConfigDict(type='default_collate'))
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> None:
+    state = load_file(checkpoint)
+    load_strictly(model, state.get('state_dict', state), str(checkpoint))
+
+
+def _last_validation(runner: Runner) -> dict[str, float]:
+    scalars = runner.message_hub.log_scalars
+    return {
+        name.removeprefix('val/'): float(values.current())
+        for name, values in scalars.items()
+        if name.startswith('val/') and not name.endswith(('/time', '/data_time'))
+    }
+
+
+def _write_metrics(
+    runner: Runner, config: ConfigLike, metrics: dict[str, float], seconds: float
+) -> None:
+    """Keep what a figure in a document needs: metrics, command, seed, time, hardware, versions."""
+    record = dict(
+        config=runner.cfg.filename,
+        command=' '.join(sys.argv),
+        seed=runner.seed,
+        epochs=runner.epoch,
+        metrics=metrics,
+        best=runner.message_hub.get_info('best_score') if _has_best(runner) else None,
+        seconds=round(seconds, 1),
+        processes=runner.world_size,
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+        versions=dict(mmkdfuse=__version__, torch=torch.__version__, python=platform.python_version()),
+    )
+    path = Path(runner.work_dir) / METRICS_FILE
+    write_atomically(path, json.dumps(record, indent=2, default=str).encode())
+
+
+def _has_best(runner: Runner) -> bool:
+    return 'best_score' in runner.message_hub.runtime_info

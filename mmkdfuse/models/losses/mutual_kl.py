@@ -1,0 +1,61 @@
+"""Mutual self-distillation loss of KFMSD."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmkdfuse.registry import MODELS
+
+
+@MODELS.register_module()
+class MutualKLLoss(nn.Module):
+    """Kullback-Leibler divergence, both ways, between the main network and every branch.
+
+    Paper 000, eq. 8: sum_i KL(q_i || q_M) + KL(q_M || q_i), q = softmax(z / tau), natural
+    logarithm, sum over classes, mean over the batch. The paper leaves open whether the side that
+    teaches is detached: by default it is (DML's convention), i.e. KL(sg(q_M) || q_i) teaches branch
+    i and KL(sg(q_i) || q_M) teaches the main network. The value is the same either way.
+
+    Args:
+        tau: Temperature, > 0; the paper's 3.
+        detach_target: Stop the gradient through the first argument of each divergence.
+        scale_by_tau2: Multiply by tau^2 as in Hinton's KD; eq. 8 does not.
+    """
+
+    def __init__(
+        self, tau: float = 3.0, detach_target: bool = True, scale_by_tau2: bool = False
+    ) -> None:
+        super().__init__()
+        if not tau > 0:
+            raise ValueError(f'MutualKLLoss: tau={tau} must be positive.')
+        self.tau = tau
+        self.detach_target = detach_target
+        self.scale_by_tau2 = scale_by_tau2
+
+    def forward(self, main_logits: Tensor, branch_logits: Sequence[Tensor]) -> Tensor:
+        """Return the scalar loss.
+
+        Args:
+            main_logits: z_M, (N, K).
+            branch_logits: z_1 .. z_(M-1), each (N, K); at least one.
+        """
+        log_main = F.log_softmax(main_logits.float() / self.tau, dim=-1)
+        log_branches = F.log_softmax(torch.stack(tuple(branch_logits)).float() / self.tau, dim=-1)
+        log_main = log_main.expand_as(log_branches)
+        divergence = self._divergence(log_main, log_branches) + self._divergence(
+            log_branches, log_main
+        )
+        loss = divergence / main_logits.shape[0]
+        return loss * self.tau**2 if self.scale_by_tau2 else loss
+
+    def _divergence(self, log_target: Tensor, log_input: Tensor) -> Tensor:
+        """KL(target || input), summed over everything."""
+        if self.detach_target:
+            log_target = log_target.detach()
+        return F.kl_div(log_input, log_target, reduction='sum', log_target=True)
+
+    def extra_repr(self) -> str:
+        """Show the options in the printed model."""
+        return f'tau={self.tau}, detach_target={self.detach_target}'

@@ -1,0 +1,25 @@
+"""Check a config without training: exit 0 if it can run, else 1 with every mistake named."""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mmkdfuse.engine.preflight import check_file
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='changes, key=value pairs'
+    )
+    parser.add_argument(
+        '--no-data', action='store_true', help='leave the data sets alone, try a random batch'
+    )
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    args = parse_args()
+    sys.exit(check_file(args.config, args.cfg_options, data=not args.no_data))
