@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 _TAG = '__packed__'
-_PLAIN = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 
 
 def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> dict:
@@ -173,18 +172,20 @@ def pack_resume_state(value: Any, where: str = 'state') -> Any:
     if isinstance(value, os.PathLike):
         return str(value)
     if isinstance(value, Mapping):
-        kind = type(value) if type(value) in (OrderedDict, Counter) else dict
-        return kind({k: pack_resume_state(v, f'{where}.{k}') for k, v in value.items()})
+        mapping: Any = type(value) if type(value) in (OrderedDict, Counter) else dict
+        return mapping({k: pack_resume_state(v, f'{where}.{k}') for k, v in value.items()})
     if isinstance(value, (list, tuple, set, frozenset)):
-        kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
-        if kind is frozenset:
-            kind = set
-        return kind(pack_resume_state(v, f'{where}[{i}]') for i, v in enumerate(value))
+        packed = [pack_resume_state(v, f'{where}[{i}]') for i, v in enumerate(value)]
+        if isinstance(value, list):
+            return packed
+        return tuple(packed) if isinstance(value, tuple) else set(packed)
     if isinstance(value, Tensor):
         return value.detach()
-    for plain in _PLAIN:
-        if isinstance(value, plain):  # of a subclass, such as an enum of strings, the value
-            return plain(value) if plain in (int, float, str) else value
+    for number in (bool, int, float, str):
+        if isinstance(value, number):  # of a subclass, such as an enum of strings, the value
+            return number(value)
+    if value is None or isinstance(value, (bytes, torch.dtype, torch.device)):
+        return value
     raise RuntimeError(
         f'{where} is a {type(value).__module__}.{type(value).__qualname__}, which a checkpoint '
         'cannot hold: store tensors, numpy arrays or plain Python values'

@@ -8,7 +8,8 @@ from mmengine.config import DictAction
 from mmkdfuse.engine.preflight import check_file
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> int:
+    """Parse the arguments, check, return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -17,9 +18,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--no-data', action='store_true', help='leave the data sets alone, try a random batch'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    return check_file(args.config, args.cfg_options, data=not args.no_data)
 
 
 if __name__ == '__main__':
-    args = parse_args()
-    sys.exit(check_file(args.config, args.cfg_options, data=not args.no_data))
+    sys.exit(main())

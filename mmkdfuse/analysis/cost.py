@@ -12,6 +12,7 @@ import torch
 from mmengine.analysis import FlopAnalyzer, jit_handles
 from torch import nn
 
+
 @dataclass(frozen=True)
 class Cost:
     """What a network costs.

@@ -12,9 +12,9 @@ import numpy as np
 from mmpretrain import datasets as official_datasets
 
 from mmkdfuse.datasets.disk_cache import Arrays, cache_name, fingerprint
-from mmkdfuse.datasets.distributed import first_on_node
 from mmkdfuse.datasets.download import ensure_extracted
 from mmkdfuse.datasets.image_store import StoreDataset
+from mmkdfuse.datasets.once_per_node import first_on_node
 from mmkdfuse.registry import DATASETS
 
 
@@ -53,7 +53,7 @@ def read_batch(path: Path, md5: str) -> dict:
         content = path.read_bytes()
     except OSError as error:
         raise RuntimeError(f'cannot read {path} ({error}): {again}') from error
-    found = hashlib.md5(content).hexdigest()
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         raise RuntimeError(f'{path} has MD5 {found}, not {md5}: {again}')
     try:

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from mmkdfuse.datasets.disk_cache import Arrays, cached
-from mmkdfuse.datasets.distributed import first_on_node
+from mmkdfuse.datasets.once_per_node import first_on_node
 from mmkdfuse.registry import FUNCTIONS
 
 
+# The Runner looks a collate function up in the root registry only, whatever the default scope is.
+@ROOT_FUNCTIONS.register_module()
 @FUNCTIONS.register_module()
 def identity_collate(batch: dict | list) -> dict:
     """Pass on a batch that the data set sliced whole.
@@ -124,8 +127,8 @@ class StoreDataset(Dataset):
         test_mode: Kept as an attribute, as in mmpretrain's data sets; changes nothing here.
 
     Raises:
-        ValueError: Another number of classes than ``num_classes``, a class named twice, a ``subset`` out of range, or
-            images and labels that do not fit together.
+        ValueError: Another number of classes than ``num_classes``, a class named twice, a
+            ``subset`` out of range, or images and labels that do not fit together.
     """
 
     def __init__(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from mmkdfuse.datasets.disk_cache import Arrays, cache_name, fingerprint
-from mmkdfuse.datasets.distributed import first_on_node
 from mmkdfuse.datasets.download import ensure_extracted
 from mmkdfuse.datasets.image_files import read_images
 from mmkdfuse.datasets.image_folder import list_images
 from mmkdfuse.datasets.image_store import StoreDataset
+from mmkdfuse.datasets.once_per_node import first_on_node
 from mmkdfuse.registry import DATASETS
 
 
@@ -110,8 +110,8 @@ class TinyImageNet(StoreDataset):
         for name, members in files.items():
             if len(members) != expected:
                 raise ValueError(
-                    f'class {name} of {folder} has {len(members)} {split} images, not {expected}: the '
-                    'data set is incomplete or was changed'
+                    f'class {name} of {folder} has {len(members)} {split} images, not {expected}: '
+                    'the data set is incomplete or was changed'
                 )
         paths = [path for name in classes for path in files[name]]
 

@@ -1,169 +1,29 @@
-"""Check of a config without building anything: types, keywords, names of networks, top-level keys."""
+"""Check of a config without building anything: types, keywords, top-level keys."""
 
 import difflib
 import importlib
-import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mmengine import registry as mmengine_registry
-from mmengine.runner import Runner
 from mmpretrain import registry as mmpretrain_registry
-from torch.utils.data import DataLoader
 
+from mmkdfuse.engine.config_slots import (
+    DEFAULT_TYPES,
+    GROUPS,
+    INNER,
+    METRICS,
+    MOVED,
+    NETWORK_KEYS,
+    PLAIN,
+    RUNNER_KEYS,
+    TOP,
+    Slot,
+    paramwise_cfg,
+)
 from mmkdfuse.engine.signature import Keywords, keywords_of
 from mmkdfuse.models.networks import network_config, network_names
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in the config that holds a component (or a list or dict of them).
-
-    Attributes:
-        kind: Name of the registry its ``type`` belongs to; None: not a component.
-        default: What is built where ``type`` is absent: a registered name or a callable.
-        typed: True if ``type`` must be there.
-        complete: True if every keyword without default must be there.
-        given: Keywords the surroundings fill in: not required.
-        extra: Keywords the surroundings take out before the constructor is called.
-    """
-
-    kind: str | None
-    default: str | Callable | None = None
-    typed: bool = False
-    complete: bool = False
-    given: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
-
-
-def _env_cfg(cudnn_benchmark=False, mp_cfg=None, dist_cfg=None, resource_limit=4096):
-    """Signature of ``env_cfg``, which mmengine reads key by key."""
-
-
-def _auto_scale_lr(base_batch_size, enable=False):
-    """Signature of ``auto_scale_lr``, which mmengine reads key by key."""
-
-
-def _paramwise_cfg(
-    lr_mult=1.0,
-    decay_mult=1.0,
-    bias_lr_mult=1.0,
-    bias_decay_mult=1.0,
-    norm_decay_mult=1.0,
-    flat_decay_mult=1.0,
-    dwconv_decay_mult=1.0,
-    dcn_offset_lr_mult=1.0,
-    bypass_duplicate=False,
-    custom_keys=None,
-):
-    """Signature of ``paramwise_cfg``, which the default constructor reads key by key."""
-
-
-_PLAIN = Slot(None)  # a `type` in there is no component
-_LOADER = Slot(
-    None,
-    DataLoader,
-    complete=True,
-    extra=('num_batch_per_epoch', 'worker_init_fn', 'disable_subprocess_warning'),
-)
-_LOOP = Slot('LOOPS', complete=True, given=('runner', 'dataloader', 'evaluator'))
-_METRICS = Slot('METRICS', typed=True, complete=True)
-_HOOKS = Slot('HOOKS', typed=True, complete=True, extra=('priority',))
-
-# Top-level keys that hold components.
-_TOP = {
-    'model': Slot('MODELS', typed=True, complete=True),
-    'data_preprocessor': Slot('MODELS', 'mmpretrain.ClsDataPreprocessor'),
-    'tta_model': Slot('MODELS', typed=True, given=('module',)),
-    'model_wrapper_cfg': Slot('MODEL_WRAPPERS', 'MMDistributedDataParallel', given=('module',)),
-    'train_dataloader': _LOADER,
-    'val_dataloader': _LOADER,
-    'test_dataloader': _LOADER,
-    'train_cfg': replace(_LOOP, extra=('by_epoch',)),
-    'val_cfg': replace(_LOOP, default='ValLoop'),
-    'test_cfg': replace(_LOOP, default='TestLoop'),
-    'val_evaluator': _METRICS,
-    'test_evaluator': _METRICS,
-    'optim_wrapper': Slot(
-        'OPTIM_WRAPPERS', 'OptimWrapper', given=('optimizer',), extra=('constructor', 'paramwise_cfg')
-    ),
-    'param_scheduler': Slot(
-        'PARAM_SCHEDULERS',
-        typed=True,
-        complete=True,
-        given=('optimizer',),
-        extra=('convert_to_iter_based', 'epoch_length'),
-    ),
-    'default_hooks': _HOOKS,
-    'custom_hooks': _HOOKS,
-    'log_processor': Slot('LOG_PROCESSORS', 'LogProcessor'),
-    'visualizer': Slot('VISUALIZERS', 'Visualizer', given=('name',)),
-    'vis_backends': Slot('VISBACKENDS', typed=True),
-    'tta_pipeline': Slot('TRANSFORMS', typed=True),
-    'randomness': Slot(None, Runner.set_randomness, complete=True, given=('self',)),
-    'env_cfg': Slot(None, _env_cfg),
-    'auto_scale_lr': Slot(None, _auto_scale_lr, complete=True),
-}
-
-# Keywords that hold components of another registry than the component they stand in.
-_INNER = {
-    'dataset': Slot('DATASETS', typed=True, complete=True),
-    'sampler': Slot('DATA_SAMPLERS', typed=True, given=('dataset',), complete=True),
-    'batch_sampler': Slot('DATA_SAMPLERS', typed=True, given=('sampler', 'batch_size')),
-    'collate_fn': Slot('FUNCTIONS', typed=True),
-    'worker_init_fn': Slot('FUNCTIONS', typed=True),
-    'pipeline': Slot('TRANSFORMS', typed=True, complete=True),
-    'transforms': Slot('TRANSFORMS', complete=True),
-    'policies': Slot('TRANSFORMS', extra=('magnitude_key', 'magnitude_range')),
-    'metrics': _METRICS,
-    'optimizer': Slot('OPTIMIZERS', typed=True, given=('params',), complete=True),
-    'clip_grad': _PLAIN,
-    'targets': _PLAIN,
-    'vis_backends': Slot('VISBACKENDS', typed=True),
-    'data_preprocessor': Slot('MODELS'),
-    'augments': Slot('BATCH_AUGMENTS', typed=True, complete=True),
-    'tokenizer': Slot('TOKENIZER'),
-    'init_cfg': Slot('WEIGHT_INITIALIZERS', extra=('override', 'layer')),
-    'override': Slot('WEIGHT_INITIALIZERS', extra=('name',)),
-    'norm_cfg': Slot('MODELS', extra=('requires_grad',)),
-    'act_cfg': Slot('MODELS', extra=('inplace',)),
-}
-_NETWORK_KEYS = ('backbone', 'student', 'teacher')
-# What a class of ours builds where `type` is absent and its signature does not say.
-_DEFAULT_TYPES = {
-    'neck': 'KFMNeck',
-    'head': 'LinearClsHead',
-    'data_preprocessor': 'mmpretrain.ClsDataPreprocessor',
-}
-
-# Old OpenMMLab keys, which the Runner ignores.
-_MOVED = {
-    'data': 'train_dataloader, val_dataloader and test_dataloader',
-    'optimizer': 'optim_wrapper.optimizer',
-    'optimizer_config': 'optim_wrapper.clip_grad',
-    'lr_config': 'param_scheduler',
-    'evaluation': 'val_evaluator and train_cfg.val_interval',
-    'runner': 'train_cfg',
-    'total_epochs': 'train_cfg.max_epochs',
-    'checkpoint_config': 'default_hooks.checkpoint',
-    'log_config': 'default_hooks.logger',
-    'fp16': "optim_wrapper.type='AmpOptimWrapper'",
-    'dist_params': 'env_cfg.dist_cfg',
-    'resume_from': 'load_from together with resume=True',
-    'seed': 'randomness.seed',
-    'workflow': 'train_cfg and val_cfg',
-}
-_RUNNER_KEYS = {
-    *inspect.signature(Runner.__init__).parameters,
-    *_TOP,
-    *('custom_imports', 'sync_bn', 'find_unused_parameters', 'compile', 'runner_type'),
-} - {'self', 'cfg', 'tta_pipeline'}
-_GROUPS = (
-    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
-    ('val_dataloader', 'val_cfg', 'val_evaluator'),
-    ('test_dataloader', 'test_cfg', 'test_evaluator'),
-)
 
 
 def check_config(cfg: Any) -> list[str]:
@@ -188,7 +48,7 @@ class _ConfigCheck:
         self._import_modules()
         self._check_top_level()
         scope = self.cfg.get('default_scope') or 'mmengine'
-        for key, slot in _TOP.items():
+        for key, slot in TOP.items():
             if self.cfg.get(key) is not None:
                 self._walk(key, self.cfg[key], self._fit(key, slot), scope)
         return self.mistakes
@@ -210,15 +70,17 @@ class _ConfigCheck:
         optimizer = (self.cfg.get('optim_wrapper') or {}).get('optimizer')
         for key in self.cfg.keys():
             value = self.cfg[key]
-            if key in _MOVED and value is not None and not (key == 'optimizer' and value == optimizer):
-                self._report(key, value, f'ignored by the Runner, belongs in {_MOVED[key]}')
-            elif key not in _RUNNER_KEYS:
-                near = difflib.get_close_matches(key, _RUNNER_KEYS, n=1, cutoff=0.85)
+            if key == 'optimizer' and value == optimizer or value is None:
+                continue  # a variable of the config file
+            if key in MOVED:
+                self._report(key, value, f'ignored by the Runner, belongs in {MOVED[key]}')
+            elif key not in RUNNER_KEYS:
+                near = difflib.get_closematches(key, RUNNER_KEYS, n=1, cutoff=0.85)
                 if near:
                     self._report(key, value, f'not a key of the Runner{nearest(key, near)}')
         if self.cfg.get('model') is None:
             self.mistakes.append('`model` is missing: it holds the network to train.')
-        for group in _GROUPS:
+        for group in GROUPS:
             there = [key for key in group if self.cfg.get(key) is not None]
             for key in set(group) - set(there) if there else ():
                 self.mistakes.append(f'`{key}` is missing: {" and ".join(there)} need it.')
@@ -229,14 +91,14 @@ class _ConfigCheck:
         if key == 'train_cfg' and 'type' not in node:
             if 'by_epoch' not in node:
                 self._report(key, node, 'needs either `by_epoch` or `type`')
-            by_epoch = node.get('by_epoch', True)
-            return replace(slot, default='EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
+            unit = 'Epoch' if node.get('by_epoch', True) else 'Iter'
+            return replace(slot, default=f'{unit}BasedTrainLoop')
         if key == 'train_cfg' and 'by_epoch' in node:
-            self._report('train_cfg.by_epoch', node['by_epoch'], 'only one of `type` and it is legal')
+            self._report('train_cfg.by_epoch', node['by_epoch'], 'cannot stand beside `type`')
         if key == 'optim_wrapper' and 'constructor' not in node:
-            paramwise = node.get('paramwise_cfg')
-            self._walk('optim_wrapper.paramwise_cfg', paramwise, Slot(None, _paramwise_cfg), '')
-        if slot is _METRICS and isinstance(node, dict) and 'metrics' in node:
+            path = 'optim_wrapper.paramwise_cfg'
+            self._walk(path, node.get('paramwise_cfg'), Slot(None, paramwise_cfg), 'mmengine')
+        if slot is METRICS and isinstance(node, dict) and 'metrics' in node:
             return Slot('EVALUATOR', 'Evaluator')
         return slot
 
@@ -245,7 +107,7 @@ class _ConfigCheck:
         if isinstance(node, (list, tuple)):
             for index, item in enumerate(node):
                 self._walk(f'{path}[{index}]', item, slot, scope)
-        if not isinstance(node, dict) or slot is _PLAIN:
+        if not isinstance(node, dict) or slot is PLAIN:
             return
         scope = node.get('_scope_') or scope
         kind_of_type = node.get('type', slot.default)
@@ -261,6 +123,7 @@ class _ConfigCheck:
         if target is not None:
             keywords = keywords_of(target)
             self._check_keywords(path, node, target, keywords, slot)
+            slot = Slot(slot.kind)
         if kind_of_type is not None and target is None:
             slot = Slot(slot.kind)
         for key, value in node.items():
@@ -269,21 +132,21 @@ class _ConfigCheck:
     def _walk_argument(self, path: str, key: str, value: Any, parent: tuple, scope: str) -> None:
         slot, target, keywords = parent
         ours = getattr(target, '__module__', '').startswith('mmkdfuse')
-        if key in _NETWORK_KEYS and ours and (isinstance(value, str) or _is_named(value)):
+        if key in NETWORK_KEYS and ours and (isinstance(value, str) or _is_named(value)):
             self._check_network(path, value, scope)
             return
         if key == 'constructor' and isinstance(value, str):
             self._resolve(path, value, Slot('OPTIM_WRAPPER_CONSTRUCTORS'), scope, suffix='')
             return
         if target is None:  # a plain dict or a dict of components: the same slot goes on
-            inner = _INNER.get(key, slot)
+            inner = INNER.get(key, slot)
         else:
             # A class of ours fills in what it probes; others get every keyword from the config.
-            inner = _INNER.get(key, Slot(slot.kind, complete=key in _NETWORK_KEYS and not ours))
+            inner = INNER.get(key, Slot(slot.kind, complete=key in NETWORK_KEYS and not ours))
         if keywords is not None and isinstance(value, dict) and 'type' not in value:
             default = keywords.defaults.get(key)
             default = default.get('type') if isinstance(default, dict) else None
-            default = default or (_DEFAULT_TYPES.get(key) if ours else None)
+            default = default or (DEFAULT_TYPES.get(key) if ours else None)
             inner = replace(inner, default=default or inner.default)
         self._walk(path, value, inner, scope)
 
@@ -304,8 +167,9 @@ class _ConfigCheck:
     ) -> Callable | None:
         kind = slot.kind or ''
         root = getattr(mmengine_registry, kind, None) or getattr(mmpretrain_registry, kind)
-        # Functions are looked up by the Runner in the root registry, whatever the scope.
-        with root.switch_scope_and_registry('mmengine' if kind == 'FUNCTIONS' else scope) as registry:
+        # The Runner looks functions up in the root registry, whatever the scope.
+        scope = 'mmengine' if kind == 'FUNCTIONS' else scope
+        with root.switch_scope_and_registry(scope) as registry:
             try:
                 target = registry.get(name)
             except (RuntimeError, ImportError):
@@ -315,7 +179,7 @@ class _ConfigCheck:
                 names |= set(registry.module_dict)
                 registry = registry.parent
         if target is None:
-            near = _matches(name.rpartition('.')[2], names)
+            near = matches(name.rpartition('.')[2], names)
             reason = f'not a registered {root.name}{nearest(name, near, cutoff=0)}'
             self._report(f'{path}{suffix}', name, reason)
         return target
@@ -323,13 +187,14 @@ class _ConfigCheck:
     def _check_keywords(
         self, path: str, node: dict, target: Callable, keywords: Keywords, slot: Slot
     ) -> None:
-        name = getattr(target, '__name__', str(target))
+        name = getattr(target, '__name__', str(target)).lstrip('_')
         accepted = {*keywords.defaults, *slot.extra} - {'self'}
-        if not keywords.accepts_any:
-            for key in node:
-                if key not in accepted and key not in ('type', '_scope_'):
-                    reason = f'{name} has no such argument{nearest(key, accepted)}'
-                    self._report(f'{path}.{key}', node[key], reason)
+        for key in set(node) - accepted - {'type', '_scope_'}:
+            # Where any keyword passes, only one that is all but a known one is a mistake.
+            if keywords.accepts_any and not matches(key, accepted - set(node), cutoff=0.85):
+                continue
+            reason = f'{name} has no such argument{nearest(key, accepted)}'
+            self._report(f'{path}.{key}', node[key], reason)
         for key in keywords.required if slot.complete else ():
             if key not in node and key not in slot.given:
                 self.mistakes.append(f'`{path}.{key}` is missing: {name} requires it.')
@@ -343,15 +208,16 @@ def _as_list(value: Any) -> list:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _matches(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
+def matches(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Return the name most similar to ``name`` in a list, empty where none is."""
     lower = {n.lower(): n for n in names}
-    return [lower[m] for m in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)]
+    return [lower[m] for m in difflib.get_closematches(name.lower(), lower, n=1, cutoff=cutoff)]
 
 
 def nearest(name: Any, names: Iterable[str], cutoff: float = 0.5) -> str:
     """Return the end of a sentence that gives the valid name most similar to ``name``."""
     names = sorted(names)
-    near = _matches(str(name), names, cutoff)
+    near = matches(str(name), names, cutoff)
     if near:
         return f'; nearest valid name: {near[0]!r}'
     return f'; valid names: {", ".join(names)}' if 0 < len(names) <= 20 else ''

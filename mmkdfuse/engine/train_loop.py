@@ -138,7 +138,11 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
             return 0
         runner, hub = self.runner, self.runner.message_hub
         sampler = getattr(self.dataloader, 'sampler', None)
-        if hasattr(sampler, 'seed') and not runner._randomness_cfg.get('diff_rank_seed'):
+        if (
+            sampler is not None
+            and hasattr(sampler, 'seed')
+            and not runner._randomness_cfg.get('diff_rank_seed')
+        ):
             # Without a seed in the config the sampler was built before the checkpoint's was known.
             sampler.seed = runner.seed
         planned = hub.get_info('max_epochs', self._max_epochs)

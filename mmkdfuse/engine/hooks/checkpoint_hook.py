@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -41,6 +42,11 @@ def atomic_backend_args(out_dir: str) -> dict | None:
     return None if '://' in str(out_dir) else {'backend': ATOMIC}
 
 
+def _is_not_upstreams_own(record: logging.LogRecord) -> bool:
+    """Drop mmengine's warnings about mmengine's own use of its deprecated FileClient."""
+    return not re.match('"(FileClient|HardDiskBackend)" ', str(record.msg))
+
+
 def write_pointer(runner: Runner, path: str) -> None:
     """Point ``last_checkpoint`` of the work directory to a checkpoint."""
     write_atomically(Path(runner.work_dir) / 'last_checkpoint', path.encode())
@@ -61,8 +67,11 @@ class CheckpointHook(MMEngineCheckpointHook):
     ``mmengine.CheckpointHook`` remains the original.
     """
 
+    backend_args: dict | None
+
     def before_run(self, runner: Runner) -> None:
         """Find the file to resume from."""
+        runner.logger.addFilter(_is_not_upstreams_own)
         if not (runner._resume and runner._load_from is None):
             return
         runner._load_from = latest_checkpoint(runner.work_dir)

@@ -9,6 +9,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -77,7 +78,7 @@ class ProgressHook(Hook):
             f'{timedelta(seconds=round(rest))} left',
         ]
         if outputs and 'loss' in outputs:
-            parts.insert(2, f'loss {float(outputs["loss"]):.4f}')
+            parts.insert(2, f'loss {float(torch.as_tensor(outputs["loss"]).detach()):.4f}')
         line = '  '.join(parts)[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write(_CLEAR + line)
         sys.stderr.flush()

@@ -33,13 +33,14 @@ def test_saves_exits_and_resumes_exactly(tmp_path, number, status, iteration):
 
 
 def test_in_validation_it_waits_for_the_end(tmp_path):
-    full = build_runner(tmp_path / 'a', 3, {'save_best': 'main/top1', 'interval': 3})
+    checkpoint = {'save_best': 'main/top1', 'interval': 3}
+    full = build_runner(tmp_path / 'a', 3, checkpoint)
     full.train()
-    stopped = build_runner(tmp_path / 'b', 3, {'save_best': 'main/top1', 'interval': 3})
+    stopped = build_runner(tmp_path / 'b', 3, checkpoint)
     metric = stopped._val_evaluator.metrics[0]
     process = metric.process
-    metric.process = lambda *args: (send(signal.SIGTERM)() if not metric.results else None) or (
-        process(*args)
+    metric.process = lambda *args: (
+        (send(signal.SIGTERM)() if not metric.results else None) or (process(*args))
     )
     with pytest.raises(SystemExit) as error:
         stopped.train()
@@ -47,7 +48,7 @@ def test_in_validation_it_waits_for_the_end(tmp_path):
     saved = torch.load(tmp_path / 'b' / 'interrupted.pth', weights_only=True)
     assert (saved['meta']['epoch'], saved['meta']['iter']) == (1, 5)
     assert saved['message_hub']['runtime_info']['best_ckpt'] == 'best_main_top1_epoch_1.pth'
-    resumed = build_runner(tmp_path / 'b', 3, {'save_best': 'main/top1', 'interval': 3}, resume=True)
+    resumed = build_runner(tmp_path / 'b', 3, checkpoint, resume=True)
     resumed.train()
     assert_same_state(state_of(full), state_of(resumed))
     best = [run.message_hub.get_info('best_score') for run in (full, resumed)]

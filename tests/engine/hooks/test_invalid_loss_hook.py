@@ -19,7 +19,9 @@ def train_with(tmp_path, bad, hook=None, **kwargs):
 def test_names_iteration_epoch_term_and_learning_rate(tmp_path, value, shown):
     runner, message = train_with(tmp_path, {8: value})
     # Learning rate of iteration 8: 0.1, halved at epoch 1, warm-up over after 6 steps.
-    assert f"at iteration 8 in epoch 2: loss term 'loss_x' is {shown} (learning rate 0.05)" in message
+    assert (
+        f"at iteration 8 in epoch 2: loss term 'loss_x' is {shown} (learning rate 0.05)" in message
+    )
     assert "'loss'" not in message and 'loss_ce' not in message
     assert message.count('\n') == 0
     last = str(tmp_path / 'epoch_1.pth')

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 import mmkdfuse.registry  # noqa: F401
 
 SAMPLES, BATCH = 20, 4  # five batches per epoch
+EVERY_ITERATION = {'by_epoch': False, 'interval': 1, 'max_keep_ckpts': 1}
 
 
 class ToyData(Dataset):
@@ -169,15 +170,27 @@ def main():
     parser.add_argument('--signal', nargs=2, metavar=('NAME', 'ITERATION'))
     parser.add_argument('--kill-in', nargs=2, metavar=('FUNCTION_OF_OS', 'CALL'))
     args = parser.parse_args()
-    hooks = []
-    if args.signal:
+    hooks, distributed = [], {}
+    if 'RANK' in os.environ:
+        torch.distributed.init_process_group('gloo')
+        wrapper = {'type': 'MMDistributedDataParallel', 'device_ids': None}
+        distributed = {
+            'launcher': 'pytorch',
+            'cfg': {'model_wrapper_cfg': {**wrapper, 'broadcast_buffers': False}},
+        }
+    if args.signal and os.environ.get('RANK', '1') == '1':
         number = signal.Signals[args.signal[0]]
         hooks.append(ActAt(int(args.signal[1]), lambda: os.kill(os.getpid(), number)))
     if args.kill_in:
         kill_in(args.kill_in[0], int(args.kill_in[1]))
-    checkpoint = {'by_epoch': False, 'max_keep_ckpts': 1} if args.every_iteration else {}
+    checkpoint = EVERY_ITERATION if args.every_iteration else {}
     build_runner(
-        args.work_dir, args.epochs, checkpoint=checkpoint, hooks=hooks, resume=args.resume
+        args.work_dir,
+        args.epochs,
+        checkpoint=checkpoint,
+        hooks=hooks,
+        resume=args.resume,
+        **distributed,
     ).train()
 
 
