@@ -1,13 +1,18 @@
-"""Registries of scope ``mmkdfuse``, children of mmpretrain's (and, where it has none, of mmengine's).
+"""Registries of scope ``mmkdfuse``, children of mmpretrain's or, where it has none, mmengine's.
 
 A type without prefix is looked up here, then in mmpretrain, then in mmengine. Every registry kind
 has a child, because mmengine warns at each look-up of a kind that lacks one. Parents' locations are
 not imported by mmengine's look-up, so each child lists them with its own.
 """
 
+import warnings
+
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 from mmpretrain import registry as mmpretrain_registry
+
+# mmcv-lite has no compiled operators, and image classification needs none of them.
+warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
 
 
 def _child(name: str, parent: Registry, *locations: str) -> Registry:

@@ -12,7 +12,7 @@ class NetworkOutput:
     Attributes:
         stages: Feature maps of the backbone's stages, shallow to deep, each (N, C, H, W).
         features: Pooled vector of every head, each (N, D); the main network's is the last.
-        logits: Unnormalised class scores of every head, each (N, K); the main network's is the last.
+        logits: Class scores of every head, each (N, K); the main network's are the last.
     """
 
     stages: tuple[Tensor, ...]

@@ -13,7 +13,9 @@ def main() -> None:
     parser.add_argument('configs', nargs='+', help='config files (with --table: folders of runs)')
     parser.add_argument('--work-dir', default='work_dirs/compare', help='folder of all runs')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds')
-    parser.add_argument('--table', action='store_true', help='only print the table of these folders')
+    parser.add_argument(
+        '--table', action='store_true', help='only print the table of these folders'
+    )
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='changes: key.of.config=value ...'
     )

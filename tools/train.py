@@ -1,10 +1,12 @@
 """Train a config: ``python tools/train.py CONFIG [--work-dir DIR] [--resume] ...``."""
 
 import argparse
+import sys
 
 from mmengine.config import DictAction
 
 import mmkdfuse
+from mmkdfuse.engine.preflight import ConfigError
 
 
 def main() -> None:
@@ -33,17 +35,20 @@ def main() -> None:
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    mmkdfuse.train(
-        args.config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        amp=args.amp,
-        validate=not args.no_validate,
-        preflight=not args.no_preflight,
-        auto_scale_lr=args.auto_scale_lr,
-        launcher=args.launcher,
-        cfg_options=args.cfg_options,
-    )
+    try:
+        mmkdfuse.train(
+            args.config,
+            work_dir=args.work_dir,
+            resume=args.resume,
+            amp=args.amp,
+            validate=not args.no_validate,
+            preflight=not args.no_preflight,
+            auto_scale_lr=args.auto_scale_lr,
+            launcher=args.launcher,
+            cfg_options=args.cfg_options,
+        )
+    except ConfigError as error:
+        sys.exit(str(error))
 
 
 if __name__ == '__main__':

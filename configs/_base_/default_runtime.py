@@ -1,12 +1,15 @@
 """What every run shares: hooks, logging, randomness."""
 
 default_scope = 'mmkdfuse'
+custom_imports = dict(imports=['mmkdfuse.registry'], allow_failed_imports=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Every process scores, and one saves, the same batch-norm statistics.
+    sync_buffers=dict(type='SyncBuffersHook'),
     invalid_loss=dict(type='InvalidLossHook'),
     interrupt=dict(type='InterruptHook'),
     progress=dict(type='ProgressHook'),

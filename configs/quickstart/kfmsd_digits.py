@@ -1,4 +1,4 @@
-"""KFMSD on scikit-learn's real digits: nothing to download, about a minute on two CPU cores."""
+"""KFMSD on scikit-learn's real digits: nothing to download, a minute on two CPU cores."""
 
 _base_ = [
     '../_base_/datasets/digits.py',

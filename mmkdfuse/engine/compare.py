@@ -30,34 +30,48 @@ def compare(
     Returns:
         A Markdown table, one row a config in the order given.
     """
-    folders = []
-    for config in configs:
-        folder = Path(work_dir) / Path(config).stem
-        folders.append(folder)
+    folders = [Path(work_dir) / name for name in _names(configs)]
+    for config, folder in zip(configs, folders, strict=True):
         for seed in seeds:
             options = {**(cfg_options or {}), 'randomness.seed': seed}
             run = folder / f'seed{seed}'
+            started = run.exists()
             if _is_finished(run, load_config(config, options).pretty_text):
                 print(f'{run}: already finished')
                 continue
             print(f'{run}: training {config}', flush=True)
-            train(config, work_dir=run, resume=run.exists(), cfg_options=options)
-            (run / _CONFIG_FILE).write_text(load_config(config, options).pretty_text)
+            train(config, work_dir=run, resume=started, cfg_options=options)
     return table(folders)
+
+
+def _names(configs: Sequence[str | os.PathLike]) -> list[str]:
+    """Folder names of configs: file names, with the folder's in front where these are equal."""
+    paths = [Path(config).absolute() for config in configs]
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [f'{path.parent.name}_{path.stem}' for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f'configs={[str(c) for c in configs]}: two have the same name, rename one.'
+        )
+    return names
 
 
 _CONFIG_FILE = 'compared_config.txt'
 
 
 def _is_finished(run: Path, config_text: str) -> bool:
+    """Whether a run is finished; its config is noted when it starts and must stay the same."""
     stamp = run / _CONFIG_FILE
-    if not (run / METRICS_FILE).is_file() or not stamp.is_file():
+    if not stamp.is_file():
+        run.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(config_text)
         return False
     if stamp.read_text() != config_text:
         raise ValueError(
-            f'{run} holds a finished run of a different config; give another --work-dir or remove it.'
+            f'{run} holds a run of a different config; remove it or give another --work-dir.'
         )
-    return True
+    return (run / METRICS_FILE).is_file()
 
 
 def table(folders: Iterable[str | os.PathLike]) -> str:

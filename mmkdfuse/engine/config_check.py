@@ -75,7 +75,7 @@ class _ConfigCheck:
             if key in MOVED:
                 self._report(key, value, f'ignored by the Runner, belongs in {MOVED[key]}')
             elif key not in RUNNER_KEYS:
-                near = difflib.get_closematches(key, RUNNER_KEYS, n=1, cutoff=0.85)
+                near = difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=0.85)
                 if near:
                     self._report(key, value, f'not a key of the Runner{nearest(key, near)}')
         if self.cfg.get('model') is None:
@@ -120,11 +120,11 @@ class _ConfigCheck:
             self._report(f'{path}.type', kind_of_type, 'a registered name is expected')
         elif slot.typed and not all(isinstance(item, (dict, list)) for item in node.values()):
             self._report(path, dict(node), '`type` is missing')
+            slot = Slot(slot.kind)
         if target is not None:
             keywords = keywords_of(target)
             self._check_keywords(path, node, target, keywords, slot)
-            slot = Slot(slot.kind)
-        if kind_of_type is not None and target is None:
+        elif kind_of_type is not None:
             slot = Slot(slot.kind)
         for key, value in node.items():
             self._walk_argument(f'{path}.{key}', key, value, (slot, target, keywords), scope)
@@ -211,7 +211,7 @@ def _as_list(value: Any) -> list:
 def matches(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """Return the name most similar to ``name`` in a list, empty where none is."""
     lower = {n.lower(): n for n in names}
-    return [lower[m] for m in difflib.get_closematches(name.lower(), lower, n=1, cutoff=cutoff)]
+    return [lower[m] for m in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)]
 
 
 def nearest(name: Any, names: Iterable[str], cutoff: float = 0.5) -> str:

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from mmengine import dump
@@ -23,7 +23,7 @@ from mmkdfuse.engine.amp import amp_optim_wrapper
 from mmkdfuse.registry import MODELS
 from mmkdfuse.version import __version__
 
-ConfigLike = str | os.PathLike | Config
+ConfigLike: TypeAlias = str | os.PathLike | Config
 METRICS_FILE = 'metrics.json'
 
 
@@ -180,10 +180,9 @@ def load_config(
         cfg = copy.deepcopy(config)
     else:
         cfg = Config.fromfile(_find_config(config))
-    if overrides:
-        cfg.merge_from_dict(overrides)
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+    for changes in (overrides, cfg_options):
+        # mmengine takes `_delete_` out of what it merges.
+        cfg.merge_from_dict(copy.deepcopy(changes or {}))
     return cfg
 
 
@@ -231,8 +230,13 @@ def _prepare_processes(cfg: Config) -> bool:
         raise ValueError(f"launcher={cfg.launcher!r} needs GPUs; on CPUs use 'pytorch' (torchrun).")
     if 'RANK' not in os.environ:
         raise ValueError("launcher='pytorch': start with torchrun or tools/dist_train.sh.")
-    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
-    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
     torch.distributed.init_process_group('gloo')
     return True
 
@@ -283,8 +287,10 @@ def _write_metrics(
         seconds=round(seconds, 1),
         processes=runner.world_size,
         threads=torch.get_num_threads(),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
-        versions=dict(mmkdfuse=__version__, torch=torch.__version__, python=platform.python_version()),
+        device=_device_name(),
+        versions=dict(
+            mmkdfuse=__version__, torch=torch.__version__, python=platform.python_version()
+        ),
     )
     path = Path(runner.work_dir) / METRICS_FILE
     write_atomically(path, json.dumps(record, indent=2, default=str).encode())
@@ -292,3 +298,12 @@ def _write_metrics(
 
 def _has_best(runner: Runner) -> bool:
     return 'best_score' in runner.message_hub.runtime_info
+
+
+def _device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path('/proc/cpuinfo')
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.machine()

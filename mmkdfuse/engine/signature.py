@@ -116,7 +116,7 @@ class _KeywordUse(ast.NodeVisitor):
         elif self._is_kwargs(function.value) and function.attr in ('pop', 'get', 'setdefault'):
             first = node.args[0] if node.args else None
             if isinstance(first, ast.Constant) and function.attr != 'setdefault':
-                self.taken.add(first.value)
+                self.taken.add(str(first.value))
             children = node.args[1:]
         elif self._is_kwargs(function.value) and function.attr == 'update':
             children = node.args
@@ -130,7 +130,7 @@ class _KeywordUse(ast.NodeVisitor):
         if not self._is_kwargs(node.value):
             self.generic_visit(node)
         elif isinstance(node.slice, ast.Constant) and isinstance(node.ctx, ast.Load):
-            self.taken.add(node.slice.value)
+            self.taken.add(str(node.slice.value))
 
     def visit_Compare(self, node: ast.Compare) -> None:
         """Let ``'name' in kwargs`` pass."""

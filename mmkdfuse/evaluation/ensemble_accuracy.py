@@ -78,8 +78,8 @@ class EnsembleAccuracy(BaseMetric):
         heads = len(accuracies) - 1
         names = [*(f'branch{head + 1}' for head in range(heads)), 'ensemble']
         metrics = {}
-        for name, row in zip(names, accuracies.tolist()):
-            for k, value in zip(self.topk, row):
+        for name, row in zip(names, accuracies.tolist(), strict=True):
+            for k, value in zip(self.topk, row, strict=True):
                 metrics[f'{name}/top{k}'] = value
                 if name == f'branch{heads}':
                     metrics[f'main/top{k}'] = value

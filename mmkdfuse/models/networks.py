@@ -41,7 +41,9 @@ def network_config(backbone: str | dict) -> dict[str, Any]:
         changes = dict(backbone)
         name = changes.pop('arch')
     else:
-        raise ValueError(f'backbone={dict(backbone)} needs `type` (a registered backbone) or `arch`.')
+        raise ValueError(
+            f'backbone={dict(backbone)} needs `type` (a registered backbone) or `arch`.'
+        )
     if name not in _NETWORKS:
         near = difflib.get_close_matches(str(name), _NETWORKS, n=1)
         hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(network_names())}.'

@@ -66,4 +66,6 @@ def probe_stages(
 ) -> list[StageShape]:
     """Return the (C, H, W) of every stage map of ``backbone`` for images of ``image_size``."""
     maps = stage_maps(dry_run(backbone, image_size, channels), type(backbone).__name__)
-    return [(feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]) for feature_map in maps]
+    return [
+        (feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]) for feature_map in maps
+    ]

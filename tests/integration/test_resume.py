@@ -36,7 +36,7 @@ def start(*args, **variables):
 
 def finish(*args):
     process = start(*args)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     return process.returncode, output
 
 
@@ -47,7 +47,7 @@ def finish_two(*args):
         port = str(free.getsockname()[1])
     group = {'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}
     ranks = [start(*args, RANK=rank, LOCAL_RANK=rank, **group) for rank in '01']
-    outputs = [rank.communicate(timeout=240)[0] for rank in ranks]
+    outputs = [rank.communicate(timeout=600)[0] for rank in ranks]
     return [rank.returncode for rank in ranks], '\n'.join(outputs)
 
 
@@ -171,7 +171,7 @@ def test_kill_during_a_save(tmp_path, uninterrupted, function, call):
 
 def test_kill_at_any_time(tmp_path):
     process = start(tmp_path, '--every-iteration', '--epochs', 100000)
-    deadline = time.time() + 60
+    deadline = time.time() + 300
     while not (tmp_path / 'last_checkpoint').exists() and time.time() < deadline:
         time.sleep(0.05)
     time.sleep(random.random())

@@ -13,14 +13,18 @@ data_preprocessor = dict(
 train_dataloader = dict(
     batch_size=128,
     num_workers=0,
-    dataset=dict(type='ImageFolder', data_root='data/cifar10_images', data_prefix='train'),
+    dataset=dict(
+        type='ImageFolder', data_root='data/cifar10_images', data_prefix='train', cache=True
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='mmkdfuse.identity_collate'),
 )
 val_dataloader = dict(
     batch_size=500,
     num_workers=0,
-    dataset=dict(type='ImageFolder', data_root='data/cifar10_images', data_prefix='test'),
+    dataset=dict(
+        type='ImageFolder', data_root='data/cifar10_images', data_prefix='test', cache=True
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='mmkdfuse.identity_collate'),
 )

@@ -1,7 +1,8 @@
 """Protocol G: a fixed random 5,000 of the CIFAR-10 images, 100 epochs.
 
-One cycle, bf16 on the CPU, evaluated at the end. SGD 0.1, momentum 0.9, weight decay 5e-4; the rate warms up from 0.01 over 20 % of the epochs,
-then falls along a cosine to 1e-4. ResNet18 with a quarter of the width.
+One cycle, bf16 on the CPU, evaluated at the end. SGD 0.1, momentum 0.9, weight decay 5e-4; the
+rate warms up from 0.01 over 20 % of the epochs, then falls along a cosine to 1e-4. ResNet18 with a
+quarter of the width.
 """
 
 _base_ = '../datasets/cifar10_folder.py'

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmkdfuse.models.heads.branch_head import build_main_head
 from mmkdfuse.models.networks import network_config
-from mmkdfuse.models.probe import probe_stages
+from mmkdfuse.models.probe import probe_stages, stage_maps
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import NetworkOutput
 
@@ -77,7 +77,7 @@ class Classifier(ImageClassifier):
 
     def forward_network(self, inputs: Tensor) -> NetworkOutput:
         """Run the network once on (N, 3, H, W) images; every mode goes through here."""
-        stages = tuple(self.backbone(inputs))
+        stages = stage_maps(self.backbone(inputs), type(self.backbone).__name__)
         features = self.neck(stages[-1:])
         return NetworkOutput(stages, tuple(features), (self.head(features),))
 
@@ -187,11 +187,14 @@ def make_predictions(
     if data_samples is None or isinstance(data_samples, Tensor):
         samples = [DataSample() for _ in range(len(scores))]
         if isinstance(data_samples, Tensor):
-            for sample, target in zip(samples, data_samples.unbind()):
+            # Rows, not scalars, which DataSample would fetch from the device one by one.
+            targets = data_samples.reshape(len(samples), -1).unbind()
+            for sample, target in zip(samples, targets, strict=True):
                 sample.set_gt_label(target)
     else:
         samples = list(data_samples)
-    for index, (sample, score, label) in enumerate(zip(samples, scores.unbind(), labels.unbind())):
+    rows = zip(samples, scores.unbind(), labels.unbind(), strict=True)
+    for index, (sample, score, label) in enumerate(rows):
         sample.set_pred_score(score).set_pred_label(label)
         if branch_scores is not None:
             sample.set_field(branch_scores[index], 'branch_scores', dtype=Tensor)

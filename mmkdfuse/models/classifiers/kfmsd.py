@@ -14,6 +14,7 @@ from mmkdfuse.models.classifiers.classifier import (
     make_predictions,
     plain_classifier,
 )
+from mmkdfuse.models.probe import stage_maps
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import NetworkOutput
 
@@ -53,8 +54,8 @@ class KFMSD(Classifier):
         image_size: int | Sequence[int],
         neck: dict | None = None,
         head: dict | None = None,
-        mutual_loss: dict | None = dict(type='MutualKLLoss'),  # noqa: B006
-        feature_loss: dict | None = dict(type='BranchFeatureLoss'),  # noqa: B006
+        mutual_loss: dict | None = dict(type='mmkdfuse.MutualKLLoss'),  # noqa: B006
+        feature_loss: dict | None = dict(type='mmkdfuse.BranchFeatureLoss'),  # noqa: B006
         gamma: float = 0.7,
         delta: float = 0.03,
         predict_from: str = 'main',
@@ -80,8 +81,10 @@ class KFMSD(Classifier):
         )
         self.gamma = gamma if mutual_loss else 0.0
         self.delta = delta if feature_loss else 0.0
-        self.mutual_loss = MODELS.build({'type': 'MutualKLLoss', **(mutual_loss or {})})
-        self.feature_loss = MODELS.build({'type': 'BranchFeatureLoss', **(feature_loss or {})})
+        self.mutual_loss = MODELS.build({'type': 'mmkdfuse.MutualKLLoss', **(mutual_loss or {})})
+        self.feature_loss = MODELS.build(
+            {'type': 'mmkdfuse.BranchFeatureLoss', **(feature_loss or {})}
+        )
         if predict_from not in (*self.head_names, 'ensemble'):
             raise ValueError(
                 f'KFMSD: predict_from={predict_from!r} must be one of '
@@ -91,11 +94,11 @@ class KFMSD(Classifier):
 
     def _build_top(self, head: dict | None) -> None:
         self.neck = MODELS.build(
-            {'type': 'KFMNeck', **self._neck_cfg, 'stage_shapes': self.stage_shapes}
+            {'type': 'mmkdfuse.KFMNeck', **self._neck_cfg, 'stage_shapes': self.stage_shapes}
         )
         self.head = MODELS.build(
             dict(
-                type='BranchHead',
+                type='mmkdfuse.BranchHead',
                 num_classes=self.num_classes,
                 in_channels=self.neck.out_channels,
                 num_features=self.neck.num_features,
@@ -111,7 +114,7 @@ class KFMSD(Classifier):
 
     def forward_network(self, inputs: Tensor) -> NetworkOutput:
         """Run backbone, branches and classifiers once on (N, 3, H, W) images."""
-        stages = tuple(self.backbone(inputs))
+        stages = stage_maps(self.backbone(inputs), type(self.backbone).__name__)
         features = self.neck(stages)
         return NetworkOutput(stages, features, tuple(self.head(features)))
 
@@ -121,7 +124,7 @@ class KFMSD(Classifier):
     def _losses(self, output: NetworkOutput, targets: Tensor) -> dict[str, Tensor]:
         terms = {
             f'loss_ce_{name}': (1 - self.gamma) * cross_entropy(logits, targets)
-            for name, logits in zip(self.head_names, output.logits)
+            for name, logits in zip(self.head_names, output.logits, strict=True)
         }
         *branch_logits, main_logits = output.logits
         *branch_features, main_feature = output.features
@@ -143,7 +146,7 @@ class KFMSD(Classifier):
 
     def deployed(self) -> ImageClassifier:
         """Return the main network as the plain mmpretrain classifier that ships, branches gone."""
-        return plain_classifier(self.backbone, self.head.main)
+        return plain_classifier(self.backbone, self.head.main)  # type: ignore[arg-type]
 
     def describe(self) -> list[str]:
         """Return what the dry run found and how the branches were planned, one line a fact."""

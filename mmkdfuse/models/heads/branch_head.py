@@ -42,12 +42,13 @@ class BranchHead(BaseModule):
             raise ValueError(
                 f'BranchHead: got {len(features)} features, built for {len(self.branches) + 1}.'
             )
-        logits = [branch(feature) for branch, feature in zip(self.branches, features)]
+        pairs = zip(self.branches, features[:-1], strict=True)
+        logits = [branch(feature) for branch, feature in pairs]
         return [*logits, self.main((features[-1],))]
 
     def pre_logits(self, features: Sequence[Tensor]) -> Tensor:
         """The main network's feature as its last linear layer sees it, (N, D')."""
-        return self.main.pre_logits((features[-1],))
+        return self.main.pre_logits((features[-1],))  # type: ignore[operator]
 
 
 def build_main_head(head: dict | None, num_classes: int, in_channels: int) -> nn.Module:

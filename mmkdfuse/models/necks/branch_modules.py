@@ -98,7 +98,8 @@ class Downsample(_Branch):
     """
 
     def __init__(self, in_shape: tuple[int, int, int], out_shape: tuple[int, int, int]) -> None:
-        geometry = [conv_geometry(size, out) for size, out in zip(in_shape[1:], out_shape[1:])]
+        sizes = zip(in_shape[1:], out_shape[1:], strict=True)
+        geometry = [conv_geometry(size, target) for size, target in sizes]
         stride = (geometry[0][0], geometry[1][0])
         padding = (geometry[0][1], geometry[1][1])
         super().__init__(

@@ -63,12 +63,16 @@ def plan_branches(
     if last < 1:
         raise ValueError(
             f'KFMNeck: stage_shapes={list(stage_shapes)} must hold at least two stages; '
-            "give the backbone more `out_indices` (for example `out_indices=(0, 1, 2, 3)`)."
+            'give the backbone more `out_indices` (for example `out_indices=(0, 1, 2, 3)`).'
         )
     if fuse not in FUSE_MODES:
         raise ValueError(f'KFMNeck: fuse={fuse!r} must be one of {FUSE_MODES}.')
     stages = range(1, last + 1) if branches is None else branches
-    if not stages or sorted(set(stages)) != list(stages) or not 1 <= stages[0] <= stages[-1] <= last:
+    if (
+        not stages
+        or sorted(set(stages)) != list(stages)
+        or not 1 <= stages[0] <= stages[-1] <= last
+    ):
         raise ValueError(
             f'KFMNeck: branches={list(stages)} must be ascending stage numbers from 1 to {last}.'
         )
@@ -84,7 +88,7 @@ def plan_branches(
         plans.append(BranchPlan(stage, downsample, mode, modules))
     if unfusible:
         warnings.warn(
-            f'KFMNeck: branches {unfusible} are not fused (fuse=\'none\') because the next stage '
+            f"KFMNeck: branches {unfusible} are not fused (fuse='none') because the next stage "
             'is of size 1x1 for this image_size.',
             stacklevel=2,
         )
@@ -92,7 +96,7 @@ def plan_branches(
 
 
 class Branch(BaseModule):
-    """One branch: downsampling, fusion and modules of a :class:`BranchPlan`, then average pooling."""
+    """One branch as planned: downsampling, fusion and modules, then average pooling."""
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class Branch(BaseModule):
             deeper = stages[self.plan.stage + 1]
             if self.plan.fuse != 'none':
                 if x.shape != deeper.shape:  # sizes no convolution hits, or unlike the probed ones
-                    x = F.adaptive_avg_pool2d(x, deeper.shape[2:])
+                    x = F.adaptive_avg_pool2d(x, (deeper.shape[2], deeper.shape[3]))
                 x = self.kfm([x, deeper.detach() if self.plan.fuse == 'detached' else deeper])
         return pool(self.blocks(x))
 
@@ -165,9 +169,9 @@ class KFMNeck(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.stage_shapes = [tuple(shape) for shape in stage_shapes]
+        self.stage_shapes = [(channels, height, width) for channels, height, width in stage_shapes]
         self.plans = plan_branches(self.stage_shapes, fuse, branches)
-        fusion = MODELS.build({'type': 'KFM', **(kfm or {})})
+        fusion = MODELS.build({'type': 'mmkdfuse.KFM', **(kfm or {})})
         self.branches = nn.ModuleList(
             Branch(plan, self.stage_shapes, fusion, module, width) for plan in self.plans
         )
