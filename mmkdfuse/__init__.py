@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .dependencies import check_dependencies
-from .version import __version__
+from mmkdfuse.dependencies import check_dependencies
+from mmkdfuse.version import __version__
 
 check_dependencies()
 
 if TYPE_CHECKING:
-    from .engine.launch import load, test, train
+    from mmkdfuse.engine.launch import load, test, train
 
 __all__ = ['__version__', 'load', 'test', 'train']
 
@@ -23,7 +23,7 @@ _LAZY = {'load', 'test', 'train'}
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from .engine import launch
+        from mmkdfuse.engine import launch
 
         return getattr(launch, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

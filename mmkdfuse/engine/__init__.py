@@ -4,10 +4,10 @@ Importing it registers the hooks, loops and optimizer wrappers, and makes every 
 mmengine loads go through the safe reader.
 """
 
-from ..checkpoint import register_safe_loaders
-from .amp import BF16OptimWrapper, amp_optim_wrapper
-from .hooks import CheckpointHook, InterruptHook, InvalidLossHook, ProgressHook
-from .train_loop import ResumableEpochTrainLoop
+from mmkdfuse.checkpoint import register_safe_loaders
+from mmkdfuse.engine.amp import BF16OptimWrapper, amp_optim_wrapper
+from mmkdfuse.engine.hooks import CheckpointHook, InterruptHook, InvalidLossHook, ProgressHook
+from mmkdfuse.engine.train_loop import ResumableEpochTrainLoop
 
 register_safe_loaders()
 

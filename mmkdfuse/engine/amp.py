@@ -10,7 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from ..registry import OPTIM_WRAPPERS
+from mmkdfuse.registry import OPTIM_WRAPPERS
 
 _PLAIN_TYPES = ('OptimWrapper', 'mmengine.OptimWrapper')
 _AMP_TYPES = ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper')

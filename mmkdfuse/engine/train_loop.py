@@ -15,7 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..registry import LOOPS
+from mmkdfuse.registry import LOOPS
 
 
 def seed_step(seed: int, epoch: int, batch: int, rank: int) -> int:

@@ -14,14 +14,14 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
-from ...checkpoint import (
+from mmkdfuse.checkpoint import (
     find_mismatches,
     latest_checkpoint,
     pack_resume_state,
     unpack_resume_state,
     write_atomically,
 )
-from ...registry import HOOKS
+from mmkdfuse.registry import HOOKS
 
 INTERRUPTED = 'interrupted.pth'
 ATOMIC = 'mmkdfuse.atomic'

@@ -12,8 +12,8 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ...registry import HOOKS
-from .checkpoint_hook import INTERRUPTED, atomic_backend_args, write_pointer
+from mmkdfuse.engine.hooks.checkpoint_hook import INTERRUPTED, atomic_backend_args, write_pointer
+from mmkdfuse.registry import HOOKS
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

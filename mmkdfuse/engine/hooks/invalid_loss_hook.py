@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ...registry import HOOKS
+from mmkdfuse.registry import HOOKS
 
 _NEVER = 2**62
 

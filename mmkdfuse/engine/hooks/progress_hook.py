@@ -14,7 +14,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ...registry import HOOKS
+from mmkdfuse.registry import HOOKS
 
 _CLEAR = '\r\x1b[K'
 

@@ -90,7 +90,7 @@ def test_gradient_equals_finite_differences():
         return (loop_over_elements(moved) * cotangent).sum()
 
     difference = (value(1) - value(-1)) / (2 * step)
-    torch.testing.assert_close(slope.double(), difference, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(slope.double(), difference, rtol=5e-5, atol=1e-5)
 
 
 def test_eps_is_four_times_in_the_denominator():
@@ -181,7 +181,7 @@ def test_a_single_spike_stays_finite():
     spike.requires_grad_()
     fused = KFM()([spike])
     fused.sum().backward()
-    # v = M (1 - 1/64)^-1 / 64 .. of one outlier among 64: M / 4v = 63^2 / (4 * 64)
+    # Of one value S among 64: v = S^2 / 64 and M = (63/64)^2 S^2, so M / 4v = 63^2 / (4 * 64).
     expected = 1e6 / (1 + math.exp(-(63**2 / (4 * 64) + 0.5)))
     torch.testing.assert_close(fused[0, 0, 3, 3].item(), expected, rtol=1e-6, atol=0)
     assert torch.isfinite(spike.grad).all()
