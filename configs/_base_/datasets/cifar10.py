@@ -1,27 +1,12 @@
-"""CIFAR-10, official files, downloaded when missing; crop with padding 4 and flip."""
+"""CIFAR-10, the official files, downloaded when missing."""
 
+_base_ = './in_memory.py'
 num_classes = 10
 image_size = 32
 data_preprocessor = dict(
-    type='BatchPreprocessor',
     mean=[125.307, 122.961, 113.8575],
     std=[51.5865, 50.847, 51.255],
-    crop_padding=4,
-    flip_prob=0.5,
-    channels_last=True,
 )
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=0,
-    dataset=dict(type='CIFAR10', data_root='data/cifar10', split='train'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='mmkdfuse.identity_collate'),
-)
-val_dataloader = dict(
-    batch_size=500,
-    num_workers=0,
-    dataset=dict(type='CIFAR10', data_root='data/cifar10', split='test'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='mmkdfuse.identity_collate'),
-)
+train_dataloader = dict(dataset=dict(type='CIFAR10', data_root='data/cifar10', split='train'))
+val_dataloader = dict(dataset=dict(type='CIFAR10', data_root='data/cifar10', split='test'))
 test_dataloader = val_dataloader

@@ -1,27 +1,7 @@
-"""CIFAR-100, official files, downloaded when missing; crop with padding 4 and flip."""
+"""CIFAR-100, the official files, downloaded when missing; normalised as CIFAR-10."""
 
+_base_ = './cifar10.py'
 num_classes = 100
-image_size = 32
-data_preprocessor = dict(
-    type='BatchPreprocessor',
-    mean=[125.307, 122.961, 113.8575],
-    std=[51.5865, 50.847, 51.255],
-    crop_padding=4,
-    flip_prob=0.5,
-    channels_last=True,
-)
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=0,
-    dataset=dict(type='CIFAR100', data_root='data/cifar100', split='train'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='mmkdfuse.identity_collate'),
-)
-val_dataloader = dict(
-    batch_size=500,
-    num_workers=0,
-    dataset=dict(type='CIFAR100', data_root='data/cifar100', split='test'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='mmkdfuse.identity_collate'),
-)
+train_dataloader = dict(dataset=dict(type='CIFAR100', data_root='data/cifar100'))
+val_dataloader = dict(dataset=dict(type='CIFAR100', data_root='data/cifar100'))
 test_dataloader = val_dataloader
