@@ -10,4 +10,3 @@ model = dict(
     image_size={{_base_.image_size}},
     backbone={{_base_.backbone}},
 )
-log_level = 'WARNING'

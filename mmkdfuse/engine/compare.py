@@ -33,7 +33,8 @@ def compare(
     folders = [Path(work_dir) / name for name in _names(configs)]
     for config, folder in zip(configs, folders, strict=True):
         for seed in seeds:
-            options = {**(cfg_options or {}), 'randomness.seed': seed}
+            # The table is what counts; curves are in each run's vis_data.
+            options = {'log_level': 'WARNING', **(cfg_options or {}), 'randomness.seed': seed}
             run = folder / f'seed{seed}'
             started = run.exists()
             if _is_finished(run, load_config(config, options).pretty_text):

@@ -16,7 +16,7 @@ def out_size(size, stride, padding):
     return (size + 2 * padding - 3) // stride + 1
 
 
-def test_geometry_hits_every_size_that_a_3x3_convolution_can():
+def test_geometry_comes_as_near_as_any_3x3_convolution():
     for size in range(1, 81):
         reachable = {
             out_size(size, stride, padding)
@@ -24,8 +24,9 @@ def test_geometry_hits_every_size_that_a_3x3_convolution_can():
             for padding in (0, 1)
             if size + 2 * padding >= 3
         }
-        for target in reachable:
-            assert out_size(size, *conv_geometry(size, target)) == target, size
+        for target in range(1, size + 1):
+            miss = abs(out_size(size, *conv_geometry(size, target)) - target)
+            assert miss == min(abs(candidate - target) for candidate in reachable), (size, target)
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3, 4, 8])
