@@ -53,6 +53,7 @@ WEIGHT_INITIALIZERS = _child(
 )
 BATCH_AUGMENTS = _child('batch augment', mmpretrain_registry.BATCH_AUGMENTS, *_MODELS)
 TASK_UTILS = _child('task util', mmpretrain_registry.TASK_UTILS, *_MODELS)
+TOKENIZER = _child('tokenizer', mmpretrain_registry.TOKENIZER, *_MODELS)
 
 METRICS = _child('metric', mmpretrain_registry.METRICS, *_EVALUATION)
 EVALUATORS = _child('evaluator', mmpretrain_registry.EVALUATORS, *_EVALUATION)

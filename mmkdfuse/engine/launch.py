@@ -46,7 +46,7 @@ def train(
         config: Path of a config file, the name of a shipped one (``'kfmsd/resnet18_cifar100'``) or
             a loaded config, which is not changed.
         work_dir: Where logs and checkpoints go; default the config's, else
-            ``work_dirs/<config name>``.
+            ``work_dirs/<folder>/<config name>``.
         resume: True to go on from the latest checkpoint of ``work_dir``, or a checkpoint's path.
         amp: Mixed precision: bf16 on CPUs, fp16 with loss scaling on GPUs.
         validate: False to train without validation.
@@ -64,7 +64,7 @@ def train(
         ConfigError: If the preflight finds mistakes; the message lists all of them.
     """
     cfg = load_config(config, cfg_options, **overrides)
-    _set_work_dir(cfg, config, work_dir)
+    _set_work_dir(cfg, work_dir)
     cfg.launcher = launcher
     if not validate:
         cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
@@ -125,7 +125,7 @@ def test(
     if out_item not in ('pred', 'metrics'):
         raise ValueError(f"out_item={out_item!r} must be 'pred' or 'metrics'.")
     cfg = load_config(config, cfg_options, **overrides)
-    _set_work_dir(cfg, config, work_dir)
+    _set_work_dir(cfg, work_dir)
     cfg.launcher = launcher
     cfg.load_from, cfg.resume = None, False
     started_group = _prepare_processes(cfg)
@@ -211,12 +211,17 @@ def _find_config(config: str | os.PathLike) -> str:
     )
 
 
-def _set_work_dir(cfg: Config, config: ConfigLike, work_dir: str | os.PathLike | None) -> None:
+def _set_work_dir(cfg: Config, work_dir: str | os.PathLike | None) -> None:
+    """Take the argument's, else the config's, else ``work_dirs/<folder>/<name>`` of its file.
+
+    The folder counts, because ``kfmsd/resnet18_cifar10`` and ``baseline/resnet18_cifar10`` must not
+    share checkpoints.
+    """
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif cfg.get('work_dir') is None:
-        source = cfg.filename or 'run.py'
-        cfg.work_dir = str(Path('work_dirs') / Path(source).stem)
+        source = Path(cfg.filename or 'python/run.py').absolute()
+        cfg.work_dir = str(Path('work_dirs') / source.parent.name / source.stem)
 
 
 def _prepare_processes(cfg: Config) -> bool:

@@ -74,13 +74,11 @@ class EnsembleAccuracy(BaseMetric):
 
     def compute_metrics(self, results: list[Tensor]) -> dict[str, float]:
         """Return the accuracies of all images."""
-        accuracies = torch.stack(results).double().mean(dim=0) * 100
-        heads = len(accuracies) - 1
-        names = [*(f'branch{head + 1}' for head in range(heads)), 'ensemble']
-        metrics = {}
-        for name, row in zip(names, accuracies.tolist(), strict=True):
-            for k, value in zip(self.topk, row, strict=True):
-                metrics[f'{name}/top{k}'] = value
-                if name == f'branch{heads}':
-                    metrics[f'main/top{k}'] = value
-        return metrics
+        *heads, ensemble = (torch.stack(results).double().mean(dim=0) * 100).tolist()
+        names = [*(f'branch{number}' for number in range(1, len(heads) + 1)), 'main', 'ensemble']
+        rows = [*heads, heads[-1], ensemble]
+        return {
+            f'{name}/top{k}': value
+            for name, row in zip(names, rows, strict=True)
+            for k, value in zip(self.topk, row, strict=True)
+        }

@@ -18,8 +18,9 @@ def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-@torch.no_grad()
-def dry_run(module: nn.Module, image_size: int | Sequence[int], channels: int = 3):
+def dry_run(
+    module: nn.Module, image_size: int | Sequence[int], channels: int = 3, gradients: bool = False
+):
     """Run ``module`` once on a black image in eval mode and return its output.
 
     Weights, buffers, training flags and random state are left as they were; works on any device,
@@ -29,6 +30,7 @@ def dry_run(module: nn.Module, image_size: int | Sequence[int], channels: int = 
         module: A network that takes (N, C, H, W).
         image_size: Side length or (height, width), in pixels.
         channels: Channels of the dummy image.
+        gradients: Whether the output can be differentiated.
     """
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(
@@ -37,7 +39,8 @@ def dry_run(module: nn.Module, image_size: int | Sequence[int], channels: int = 
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
-        return module(image)
+        with torch.set_grad_enabled(gradients):
+            return module(image)
     finally:
         for child, training in modes:
             child.training = training
@@ -47,9 +50,12 @@ def stage_maps(output, backbone: str) -> tuple[Tensor, ...]:
     """Check that a backbone's output is a sequence of (N, C, H, W) maps and return it as a tuple.
 
     Raises:
-        ValueError: If an output is not a 4-dimensional map; the sentence names the argument.
+        ValueError: If an output is not a 4-dimensional map, the sentence names the argument; or if
+            it is one tensor, whose images mmpretrain's necks and heads would take for maps.
     """
-    maps = (output,) if isinstance(output, Tensor) else tuple(output)
+    if isinstance(output, Tensor):
+        raise ValueError(f'backbone {backbone}: returns one tensor, expected a tuple of maps.')
+    maps = tuple(output)
     for index, feature_map in enumerate(maps):
         shape = tuple(feature_map.shape) if isinstance(feature_map, Tensor) else type(feature_map)
         if not isinstance(feature_map, Tensor) or feature_map.ndim != 4:
@@ -69,3 +75,23 @@ def probe_stages(
     return [
         (feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]) for feature_map in maps
     ]
+
+
+def freeze_unreached(
+    backbone: nn.Module, image_size: int | Sequence[int], channels: int = 3
+) -> list[str]:
+    """Take the parameters that no stage map depends on out of training; return their names.
+
+    A backbone builds all its layers whatever its ``out_indices``. Those behind the last of them
+    would get no gradient, for which distributed training waits.
+    """
+    trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+    maps = [m for m in dry_run(backbone, image_size, channels, gradients=True) if m.requires_grad]
+    # Not torch.autograd.grad: activation checkpointing does not work with it.
+    if maps:
+        torch.stack([feature_map.sum() for feature_map in maps]).sum().backward()
+    unreached = [name for name, parameter in trained.items() if parameter.grad is None]
+    backbone.zero_grad(set_to_none=True)
+    for name in unreached:
+        trained[name].requires_grad_(False)
+    return unreached

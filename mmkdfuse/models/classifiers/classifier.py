@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmkdfuse.models.heads.branch_head import build_main_head
 from mmkdfuse.models.networks import network_config
-from mmkdfuse.models.probe import probe_stages, stage_maps
+from mmkdfuse.models.probe import freeze_unreached, probe_stages
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import NetworkOutput
 
@@ -55,6 +55,7 @@ class Classifier(ImageClassifier):
         network = network_config(backbone)
         body = MODELS.build(network['backbone'])
         self._stage_shapes = probe_stages(body, image_size)
+        self._unreached = freeze_unreached(body, image_size)
         super().__init__(
             backbone=body,
             data_preprocessor=_build_preprocessor(data_preprocessor, train_cfg),
@@ -77,7 +78,7 @@ class Classifier(ImageClassifier):
 
     def forward_network(self, inputs: Tensor) -> NetworkOutput:
         """Run the network once on (N, 3, H, W) images; every mode goes through here."""
-        stages = stage_maps(self.backbone(inputs), type(self.backbone).__name__)
+        stages = tuple(self.backbone(inputs))
         features = self.neck(stages[-1:])
         return NetworkOutput(stages, tuple(features), (self.head(features),))
 
@@ -134,7 +135,11 @@ class Classifier(ImageClassifier):
     def describe(self) -> list[str]:
         """Return what the dry run found, one line a fact."""
         shapes = ', '.join('x'.join(map(str, shape)) for shape in self.stage_shapes)
-        return [f'stage shapes (C x H x W): {shapes}']
+        lines = [f'stage shapes (C x H x W): {shapes}']
+        if self._unreached:
+            names = ', '.join(self._unreached)
+            lines.append(f'frozen, because no stage depends on them: {names}')
+        return lines
 
 
 def _build_preprocessor(

@@ -14,7 +14,6 @@ from mmkdfuse.models.classifiers.classifier import (
     make_predictions,
     plain_classifier,
 )
-from mmkdfuse.models.probe import stage_maps
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import NetworkOutput
 
@@ -114,7 +113,7 @@ class KFMSD(Classifier):
 
     def forward_network(self, inputs: Tensor) -> NetworkOutput:
         """Run backbone, branches and classifiers once on (N, 3, H, W) images."""
-        stages = stage_maps(self.backbone(inputs), type(self.backbone).__name__)
+        stages = tuple(self.backbone(inputs))
         features = self.neck(stages)
         return NetworkOutput(stages, features, tuple(self.head(features)))
 

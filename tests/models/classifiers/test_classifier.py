@@ -3,7 +3,6 @@
 import pytest
 import torch
 from mmpretrain.models import ImageClassifier
-from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
@@ -89,7 +88,22 @@ def test_description_holds_the_stage_shapes(model):
     assert model.describe() == ['stage shapes (C x H x W): 4x32x32, 8x16x16, 16x8x8, 32x4x4']
 
 
-@MMPRETRAIN_MODELS.register_module()
+def test_layers_behind_the_last_stage_are_frozen_and_named(tiny_backbone):
+    model = MODELS.build(
+        dict(
+            type='Classifier',
+            backbone=dict(tiny_backbone, out_indices=(0, 1, 2)),
+            num_classes=K,
+            image_size=32,
+        )
+    )
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, _ in model.named_parameters() if n.startswith('backbone.layer4')}
+    assert 'layer4.0.conv1.weight' in model.describe()[1]
+    model.loss(images_of(), LABELS)['loss_ce_main'].backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 class OneMapBackbone(nn.Module):
     """Returns its map itself, not a tuple of one."""
 
@@ -101,13 +115,11 @@ class OneMapBackbone(nn.Module):
         return self.conv(x)
 
 
-def test_a_backbone_may_return_one_map_without_a_tuple():
-    model = MODELS.build(
-        dict(type='Classifier', backbone=dict(type='OneMapBackbone'), num_classes=K, image_size=9)
-    )
-    assert model.stage_shapes == [(5, 4, 4)]
-    assert model(images_of(size=(9, 9))).shape == (4, K)
-    assert torch.equal(model.deployed()(images_of(size=(9, 9)), mode='tensor'), model(images_of(size=(9, 9))))
+def test_a_backbone_that_returns_no_tuple_is_refused(monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'OneMapBackbone', OneMapBackbone)
+    cfg = dict(type='Classifier', backbone=dict(type='OneMapBackbone'), num_classes=K, image_size=9)
+    with pytest.raises(ValueError, match='OneMapBackbone: returns one tensor, expected a tuple'):
+        MODELS.build(cfg)
 
 
 @pytest.mark.parametrize('num_classes', [0, -1, 2.0, '10', None])

@@ -220,12 +220,11 @@ def test_any_number_of_stages(build, tiny_backbone, out_indices):
 
 NARROW = (4, 8, 12, 16)
 BACKBONES = {
-    'RegNet': dict(arch=dict(w0=8, wa=8.0, wm=2.2, group_w=8, depth=6, bot_mul=1.0)),
+    'RegNet': dict(arch='regnetx_400mf'),
     'ResNet': dict(depth=18, stem_channels=4, base_channels=4),
-    'ResNeXt': dict(depth=50, stem_channels=4, base_channels=4, groups=2, width_per_group=4),
-    'MobileNetV2': dict(widen_factor=0.1, out_indices=(1, 2, 4, 7)),
+    'MobileNetV2': dict(widen_factor=0.1, out_indices=(1, 2, 4, 6)),
     'MobileNetV3': dict(arch='small_050', out_indices=(0, 3, 8, 12)),
-    'ShuffleNetV2': dict(out_indices=(0, 1, 3)),
+    'ShuffleNetV2': dict(widen_factor=0.5, out_indices=(0, 1, 2)),
     'ConvNeXt': dict(
         arch=dict(depths=[1, 1, 1, 1], channels=NARROW), gap_before_final_norm=False
     ),

@@ -1,0 +1,157 @@
+"""Every config file: it loads, passes the preflight, builds its model alone and infers."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmkdfuse.engine.preflight import preflight
+from mmkdfuse.registry import MODELS
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+NAMES = [path.relative_to(CONFIGS).with_suffix('').as_posix() for path in LEAVES]
+EPOCHS = {'cifar10': (200, [66, 133, 190], 128), 'tiny_imagenet': (100, [33, 66, 90], 64)}
+EPOCHS['cifar100'] = EPOCHS['cifar10']
+CLASSES = {'cifar10': (10, 32), 'cifar100': (100, 32), 'tiny_imagenet': (200, 64)}
+PAPER = [name for name in NAMES if name.split('/')[0] in ('kfmsd', 'baseline')]
+PAIRS = [
+    (name, name.replace('kfmsd', 'baseline', 1)) for name in NAMES if name.partition('kfmsd')[1]
+]
+SHARED = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr')
+SHARED += ('train_dataloader', 'val_dataloader', 'test_dataloader', 'data_preprocessor')
+SHARED += ('randomness', 'env_cfg', 'num_classes', 'image_size')
+
+
+@pytest.fixture(scope='module')
+def config():
+    """Reads a config by name, once."""
+    read = {}
+
+    def load(name):
+        if name not in read:
+            read[name] = Config.fromfile(CONFIGS / f'{name}.py')
+        return read[name]
+
+    return load
+
+
+@pytest.fixture(scope='module')
+def report(config):
+    """Runs the preflight of a config without its data, once."""
+    made = {}
+
+    def run(name):
+        if name not in made:
+            made[name] = preflight(config(name), data=False)
+        return made[name]
+
+    return run
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_passes_the_preflight(name, config, report):
+    cfg, found = config(name), report(name)
+    assert found.trainable == found.parameters >= found.deployed.parameters
+    assert found.batch_size == cfg.train_dataloader.batch_size
+    assert found.input_shape == (3, cfg.model.image_size, cfg.model.image_size)
+    assert cfg.default_hooks.checkpoint.save_best in found.metrics
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_model_alone_infers(name, config):
+    """Without Runner, files and the top-level keys of the config."""
+    cfg = config(name)
+    init_default_scope('mmkdfuse')
+    model = MODELS.build(cfg.model).eval()
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 3, cfg.model.image_size, cfg.model.image_size))
+    logits = logits if isinstance(logits, tuple) else (logits,)
+    assert {tuple(z.shape) for z in logits} == {(1, cfg.model.num_classes)}
+    assert len(logits) == (4 if cfg.model.type == 'KFMSD' else 1)
+
+
+def lines_of_code(path):
+    """Lines that hold code: not blank, not a comment, not of the docstring."""
+    source = path.read_text()
+    docstring = ast.parse(source).body[0]
+    text = source.splitlines()
+    text[docstring.lineno - 1 : docstring.end_lineno] = []
+    return [line for line in text if line.strip() and not line.strip().startswith('#')]
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=NAMES)
+def test_leaf_files_are_short_and_say_what_they_are(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert len(lines_of_code(path)) <= 15
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_validation_and_test_read_the_same_images(name, config):
+    cfg = config(name)
+    assert cfg.test_dataloader == cfg.val_dataloader
+    assert cfg.test_evaluator == cfg.val_evaluator
+    assert cfg.val_dataloader.sampler.shuffle is False
+    assert cfg.train_dataloader.sampler.shuffle is True
+    assert '_delete_' not in cfg.train_dataloader.dataset
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_schedule_of_the_paper(name, config):
+    cfg = config(name)
+    data = name.partition('resnet18_')[2]
+    epochs, milestones, batch = EPOCHS[data]
+    assert cfg.optim_wrapper.to_dict() == dict(
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4)  # no Nesterov
+    )
+    assert cfg.param_scheduler.to_dict() == dict(
+        type='MultiStepLR', by_epoch=True, milestones=milestones, gamma=0.1
+    )
+    assert cfg.train_cfg.max_epochs == epochs
+    assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == batch
+    assert cfg.auto_scale_lr.enable
+    assert (cfg.model.num_classes, cfg.model.image_size) == CLASSES[data]
+    assert cfg.model.backbone == 'resnet18'
+    augmentation = cfg.data_preprocessor
+    assert (augmentation.crop_padding, augmentation.flip_prob) == (4, 0.5)
+
+
+@pytest.mark.parametrize('name', [name for name in PAPER if name.startswith('kfmsd')])
+def test_hyper_parameters_of_the_paper(name, config):
+    model = config(name).model
+    assert (model.gamma, model.delta, model.mutual_loss.tau) == (0.7, 0.03, 3.0)
+    assert (model.neck.fuse, model.predict_from) == ('fused', 'main')
+
+
+@pytest.mark.parametrize(('kfmsd', 'baseline'), PAIRS)
+def test_the_network_alone_gets_the_same_training(kfmsd, baseline, config):
+    ours, alone = config(kfmsd), config(baseline)
+    assert alone.model.type == 'Classifier'
+    for key in SHARED:
+        assert ours.get(key) == alone.get(key), key
+    for key in ('num_classes', 'image_size', 'backbone'):
+        assert ours.model[key] == alone.model[key]
+    hooks = [{k: h for k, h in c.default_hooks.items() if k != 'checkpoint'} for c in (ours, alone)]
+    assert hooks[0] == hooks[1]
+
+
+def test_there_is_a_pair_for_every_config():
+    assert len(PAIRS) * 2 == len(NAMES)
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.rglob('metafile.yml')), ids=lambda p: p.parent.name)
+def test_costs_in_the_metafile_are_those_of_the_deployed_network(path, config, report):
+    for model in yaml.safe_load(path.read_text())['Models']:
+        metadata = model.get('Metadata', {})
+        if 'Parameters' not in metadata:
+            continue
+        name = Path(model['Config']).relative_to('configs').with_suffix('').as_posix()
+        cfg, deployed = config(name), report(name).deployed
+        assert metadata['Parameters'] == deployed.parameters
+        assert metadata['FLOPs'] == pytest.approx(deployed.macs, rel=1e-3)
+        assert metadata['Epochs'] == cfg.train_cfg.max_epochs
+        assert metadata['Batch Size'] == cfg.train_dataloader.batch_size
