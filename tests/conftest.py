@@ -1,4 +1,4 @@
-"""What tests of several folders share: a network of a few thousand parameters, a run of two epochs."""
+"""What tests of several folders share: a tiny network and a run of two epochs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ def tiny_options():
         'test_dataloader.dataset.subset': TEST_IMAGES,
         'train_cfg.max_epochs': 2,
         'train_cfg.val_interval': 1,
+        'log_level': 'WARNING',
     }
 
 

@@ -129,8 +129,12 @@ def test_a_runner_of_our_scope_is_built_without_warnings(tmp_path, monkeypatch, 
             val_dataloader=loader,
             val_cfg=dict(),
             val_evaluator=dict(type='EnsembleAccuracy'),
-            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=-1, save_last=False)),
-            visualizer=dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]),
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', interval=-1, save_last=False)
+            ),
+            visualizer=dict(
+                type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]
+            ),
             log_level='ERROR',
         )
     )

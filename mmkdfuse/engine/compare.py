@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from mmkdfuse.engine.launch import METRICS_FILE, load_config, train
+from mmkdfuse.engine.launch import load_config, train
+from mmkdfuse.engine.run_record import METRICS_FILE
 
 
 def compare(
@@ -124,7 +125,8 @@ class _Row:
 
     def cell(self, column: str) -> str:
         values = [run[f'{column}/top1'] for run in self.metrics if f'{column}/top1' in run]
-        if not values:
+        is_main = self.heads and column == self.heads[-1]  # stands in the column `main`
+        if not values or is_main:
             return ''
         spread = f' ± {stdev(values):.2f}' if len(values) > 1 else ''
         return f'{mean(values):.2f}{spread}'

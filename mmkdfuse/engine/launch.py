@@ -1,11 +1,7 @@
 """Training, testing and loading: the functions behind the tools, for Python and notebooks too."""
 
 import copy
-import json
 import os
-import platform
-import sys
-import time
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,13 +14,23 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmkdfuse.checkpoint import latest_checkpoint, load_file, load_strictly, write_atomically
+from mmkdfuse.checkpoint import latest_checkpoint, load_file, load_strictly
 from mmkdfuse.engine.amp import amp_optim_wrapper
+from mmkdfuse.engine.run_record import last_validation, write_record
 from mmkdfuse.registry import MODELS
-from mmkdfuse.version import __version__
 
 ConfigLike: TypeAlias = str | os.PathLike | Config
-METRICS_FILE = 'metrics.json'
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+_UPSTREAM_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
 
 
 def train(
@@ -72,7 +78,9 @@ def train(
         cfg.optim_wrapper = amp_optim_wrapper(cfg.optim_wrapper)
     if auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
-            raise ValueError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.')
+            raise ValueError(
+                'auto_scale_lr=True needs auto_scale_lr.base_batch_size in the config.'
+            )
         cfg.auto_scale_lr.enable = True
     if resume:
         cfg.resume = True
@@ -85,11 +93,10 @@ def train(
         if preflight:
             _run_preflight(cfg)
         runner = _build_runner(cfg)
-        start = time.time()
         runner.train()
-        metrics = _last_validation(runner)
+        metrics = last_validation(runner)
         if is_main_process():
-            _write_metrics(runner, config, metrics, time.time() - start)
+            write_record(runner, metrics)
     finally:
         if started_group:
             torch.distributed.destroy_process_group()
@@ -229,6 +236,8 @@ def _prepare_processes(cfg: Config) -> bool:
 
     mmengine selects a CUDA device unconditionally, so on CPUs the group must exist before.
     """
+    if cfg.launcher not in LAUNCHERS:
+        raise ValueError(f'launcher={cfg.launcher!r} must be one of {LAUNCHERS}.')
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return False
     if cfg.launcher != 'pytorch':
@@ -260,54 +269,15 @@ def _build_runner(cfg: Config) -> Runner:
         if loader is not None:
             loader.setdefault('collate_fn', ConfigDict(type='default_collate'))
             loader.setdefault('pin_memory', torch.cuda.is_available())
+    if 'default_hooks' in cfg:
+        # mmengine drops a hook set to None only if it is one of its own defaults.
+        hooks = cfg.default_hooks.items()
+        cfg.default_hooks = {
+            k: hook for k, hook in hooks if hook is not None or k in _UPSTREAM_HOOKS
+        }
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def _load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> None:
     state = load_file(checkpoint)
     load_strictly(model, state.get('state_dict', state), str(checkpoint))
-
-
-def _last_validation(runner: Runner) -> dict[str, float]:
-    scalars = runner.message_hub.log_scalars
-    return {
-        name.removeprefix('val/'): float(values.current())
-        for name, values in scalars.items()
-        if name.startswith('val/') and not name.endswith(('/time', '/data_time'))
-    }
-
-
-def _write_metrics(
-    runner: Runner, config: ConfigLike, metrics: dict[str, float], seconds: float
-) -> None:
-    """Keep what a figure in a document needs: metrics, command, seed, time, hardware, versions."""
-    record = dict(
-        config=runner.cfg.filename,
-        command=' '.join(sys.argv),
-        seed=runner.seed,
-        epochs=runner.epoch,
-        metrics=metrics,
-        best=runner.message_hub.get_info('best_score') if _has_best(runner) else None,
-        seconds=round(seconds, 1),
-        processes=runner.world_size,
-        threads=torch.get_num_threads(),
-        device=_device_name(),
-        versions=dict(
-            mmkdfuse=__version__, torch=torch.__version__, python=platform.python_version()
-        ),
-    )
-    path = Path(runner.work_dir) / METRICS_FILE
-    write_atomically(path, json.dumps(record, indent=2, default=str).encode())
-
-
-def _has_best(runner: Runner) -> bool:
-    return 'best_score' in runner.message_hub.runtime_info
-
-
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpuinfo = Path('/proc/cpuinfo')
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.machine()

@@ -175,5 +175,5 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
         )
 
     def _is_validation_missing(self) -> bool:
-        validated = self.runner.message_hub.get_info('validated_epoch', 0)
+        validated = self.runner.message_hub.get_info('last_validated_epoch', 0)
         return validated < self._epoch and self._is_validation_due()

@@ -21,7 +21,8 @@ class EnsembleAccuracy(BaseMetric):
 
     Args:
         topk: The k's; a k above the class count counts the whole list and is 100.
-        ensemble: ``'logits'`` (mean of the logits) or ``'probabilities'`` (mean of the softmax).
+        ensemble: ``'logits'`` (mean of the logits, taken from probabilities of 1e-38 or more) or
+            ``'probabilities'`` (mean of the softmax).
         collect_device: Where results of several processes are gathered.
         prefix: Put before every name.
     """

@@ -127,7 +127,9 @@ def test_replaced_parts_of_the_config_are_replaced_in_every_run(tmp_path, calls)
 
 
 def test_configs_of_one_name_get_folders_of_their_own(tmp_path, calls):
-    configs = [str(ROOT / 'configs' / kind / 'resnet18_cifar10.py') for kind in ('baseline', 'kfmsd')]
+    configs = [
+        str(ROOT / 'configs' / kind / 'resnet18_cifar10.py') for kind in ('baseline', 'kfmsd')
+    ]
     compare(configs, tmp_path)
     folders = [run.parent.name for _, run, *_ in calls]
     assert folders == ['baseline_resnet18_cifar10', 'kfmsd_resnet18_cifar10']

@@ -73,9 +73,7 @@ def test_a_finished_run_can_go_on(tmp_path, trained):
     shutil.copytree(trained.work_dir, copy)
     before = {path: path.stat().st_mtime_ns for path in trained.work_dir.rglob('*')}
     options = {**trained.options, 'train_cfg.max_epochs': 3}
-    mmkdfuse.train(
-        trained.config, work_dir=copy, resume=True, preflight=False, cfg_options=options
-    )
+    mmkdfuse.train(trained.config, work_dir=copy, resume=True, preflight=False, cfg_options=options)
     assert load_file(copy / 'epoch_3.pth')['meta']['iter'] == 3 * 4
     assert json.loads((copy / 'metrics.json').read_text())['epochs'] == 3
     assert_same_weights(copy / 'epoch_2.pth', trained.checkpoint)
@@ -146,9 +144,7 @@ def test_arguments_of_the_test_tool(monkeypatch):
     arguments = ('c.py', 'x.pth', '--out', 'o.json', '--out-item', 'metrics', '--work-dir', 'w')
     assert run_tool(monkeypatch, 'test', *arguments, '--cfg-options', 'a=1') == (
         ('c.py', 'x.pth'),
-        dict(
-            work_dir='w', out='o.json', out_item='metrics', launcher='none', cfg_options={'a': 1}
-        ),
+        dict(work_dir='w', out='o.json', out_item='metrics', launcher='none', cfg_options={'a': 1}),
     )
 
 

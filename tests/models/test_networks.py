@@ -42,7 +42,9 @@ def test_the_nearest_name_is_offered(backbone):
 
 
 def test_all_names_are_given_where_none_is_near():
-    with pytest.raises(ValueError, match="backbone='xyz' is not a known network; known: .*resnet18"):
+    with pytest.raises(
+        ValueError, match="backbone='xyz' is not a known network; known: .*resnet18"
+    ):
         network_config('xyz')
 
 

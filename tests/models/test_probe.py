@@ -20,7 +20,11 @@ class TwoStages(nn.Module):
 
 @pytest.mark.parametrize(
     ('image_size', 'shapes'),
-    [(32, [(4, 16, 16), (6, 8, 16)]), ((9, 7), [(4, 5, 4), (6, 3, 4)]), ([1, 2], [(4, 1, 1), (6, 1, 1)])],
+    [
+        (32, [(4, 16, 16), (6, 8, 16)]),
+        ((9, 7), [(4, 5, 4), (6, 3, 4)]),
+        ([1, 2], [(4, 1, 1), (6, 1, 1)]),
+    ],
 )
 def test_stage_shapes(image_size, shapes):
     assert probe_stages(TwoStages(), image_size) == shapes

@@ -6,6 +6,7 @@ over 20 % of the epochs, then falling along a cosine to 1e-4, and evaluates at t
 """
 
 _base_ = '../datasets/cifar10_folder.py'
+data_preprocessor = dict(channels_last=True)
 optim_wrapper = dict(
     type='BF16OptimWrapper',
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4),

@@ -148,7 +148,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Save the best checkpoint; a validation outside training saves nothing."""
         if not isinstance(runner._train_loop, BaseLoop):
             return
-        runner.message_hub.update_info('validated_epoch', runner.epoch)
+        runner.message_hub.update_info('last_validated_epoch', runner.epoch)
         super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

@@ -65,6 +65,9 @@ class Classifier(ImageClassifier):
         self.num_classes = num_classes
         self.image_size = image_size
         self._build_top(head or network.get('head'))
+        if getattr(self.data_preprocessor, 'channels_last', False):
+            # Weights laid out as the images are, so that no convolution converts one of them.
+            self.to(memory_format=torch.channels_last)
 
     def _build_top(self, head: dict | None) -> None:
         """Add what stands on the backbone's stages."""

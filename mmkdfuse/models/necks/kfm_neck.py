@@ -124,7 +124,10 @@ class Branch(BaseModule):
         if self.plan.downsample:
             x = self.downsample(x)
             deeper = stages[self.plan.stage + 1]
-            if self.plan.fuse != 'none':
+            if self.plan.fuse != 'none' and deeper.shape[2:] != (
+                1,
+                1,
+            ):  # images smaller than probed
                 if x.shape != deeper.shape:  # sizes no convolution hits, or unlike the probed ones
                     x = F.adaptive_avg_pool2d(x, (deeper.shape[2], deeper.shape[3]))
                 x = self.kfm([x, deeper.detach() if self.plan.fuse == 'detached' else deeper])

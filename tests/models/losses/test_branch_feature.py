@@ -43,7 +43,9 @@ def test_value_of_equation_9(reduction, branches, detach):
     assert loss.item() == pytest.approx(written_out(main, rest, reduction), rel=1e-5)
 
 
-@pytest.mark.parametrize(('reduction', 'value'), [('squared', 25 / 2), ('mean', 25 / 4), ('norm', 5)])
+@pytest.mark.parametrize(
+    ('reduction', 'value'), [('squared', 25 / 2), ('mean', 25 / 4), ('norm', 5)]
+)
 def test_two_images_by_hand(reduction, value):
     main = torch.tensor([[3.0, 0.0], [1.0, 1.0]])
     branch = torch.tensor([[0.0, -4.0], [1.0, 1.0]])
@@ -52,14 +54,18 @@ def test_two_images_by_hand(reduction, value):
 
 def test_the_mean_over_features_is_the_default():
     main, rest = features_of(2)
-    assert torch.equal(BranchFeatureLoss()(main, rest), BranchFeatureLoss('mean', 'branch')(main, rest))
+    assert torch.equal(
+        BranchFeatureLoss()(main, rest), BranchFeatureLoss('mean', 'branch')(main, rest)
+    )
 
 
 def test_the_default_does_not_grow_with_the_width():
     main, rest = features_of(2)
     twice = [torch.cat([branch, branch], dim=1) for branch in rest]
     main_twice = torch.cat([main, main], dim=1)
-    torch.testing.assert_close(BranchFeatureLoss()(main_twice, twice), BranchFeatureLoss()(main, rest))
+    torch.testing.assert_close(
+        BranchFeatureLoss()(main_twice, twice), BranchFeatureLoss()(main, rest)
+    )
     squared = BranchFeatureLoss('squared')
     torch.testing.assert_close(squared(main_twice, twice), 2 * squared(main, rest))
 
