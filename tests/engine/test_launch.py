@@ -71,12 +71,17 @@ def test_neither_the_config_nor_the_changes_are_changed():
     assert base.pretty_text == text
 
 
-@pytest.mark.parametrize('launcher', ['slurm', 'mpi', 'torchrun'])
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
 def test_launchers_that_need_a_gpu_are_refused_without_one(launcher, short):
     if torch.cuda.is_available():
         return
     with pytest.raises(ValueError, match=f"launcher='{launcher}' needs GPUs; .*'pytorch'"):
         mmkdfuse.train(**short, launcher=launcher)
+
+
+def test_an_unknown_launcher_is_refused(short):
+    with pytest.raises(ValueError, match="launcher='torchrun' must be one of .*'pytorch'"):
+        mmkdfuse.train(**short, launcher='torchrun')
 
 
 def test_torchrun_is_asked_for(short, monkeypatch):

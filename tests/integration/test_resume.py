@@ -57,6 +57,15 @@ def train(folder, epochs, **kwargs):
     return runner
 
 
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """As many as the processes started here: with others sums differ in the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
     """State after four epochs without a stop."""
