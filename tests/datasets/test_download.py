@@ -111,7 +111,7 @@ def test_archive_without_the_expected_folder(tmp_path, archive):
     assert os.listdir(tmp_path / 'root') == ['data.zip']
 
 
-@pytest.mark.parametrize('name', ['../evil', 'data/../../evil', '/tmp/evil', '..\\evil', 'C:evil'])
+@pytest.mark.parametrize('name', ['../evil', 'data/../../evil', '/evil', '..\\evil', 'C:evil'])
 def test_zip_member_that_leaves_the_folder_is_refused(tmp_path, name):
     target = tmp_path / 'in' / 'target'
     target.mkdir(parents=True)
@@ -134,7 +134,7 @@ def test_zip_link_is_refused(tmp_path):
     'member',
     [
         (tarfile.TarInfo('../evil'), b'x'),
-        (tarfile.TarInfo('/tmp/evil'), b'x'),
+        (tarfile.TarInfo('/evil'), b'x'),
         (link('link', tarfile.SYMTYPE), b''),
         (link('hard', tarfile.LNKTYPE), b''),
         (link('fifo', tarfile.FIFOTYPE), b''),
