@@ -1,6 +1,7 @@
 """Training, testing and loading: the functions behind the tools, for Python and notebooks too."""
 
 import copy
+import itertools
 import os
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ ConfigLike: TypeAlias = str | os.PathLike | Config
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
+_RUNS = itertools.count()
 _UPSTREAM_HOOKS = (
     'runtime_info',
     'timer',
@@ -275,6 +277,11 @@ def _build_runner(cfg: Config) -> Runner:
         cfg.default_hooks = {
             k: hook for k, hook in hooks if hook is not None or k in _UPSTREAM_HOOKS
         }
+    number = next(_RUNS)
+    if number:
+        # mmengine shares log, message hub and curves between runs of one name in one second.
+        name = cfg.get('experiment_name') or Path(cfg.filename or 'run').stem
+        cfg.experiment_name = f'{name}_{number}'
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -243,3 +243,11 @@ def test_weights_that_do_not_fit_exactly_are_refused(altered, tmp_path, trained,
 def test_a_missing_checkpoint_is_named(trained):
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
         mmkdfuse.load(trained.config, 'nowhere.pth', cfg_options=trained.options)
+
+
+def test_runs_of_one_second_share_nothing(runners, short, tmp_path):
+    """mmengine names a run by config and second."""
+    for number in range(2):
+        mmkdfuse.train(**{**short, 'work_dir': tmp_path / str(number)})
+    assert len({runner.experiment_name for runner in runners}) == 2
+    assert all(list((tmp_path / str(number)).glob('*/vis_data/scalars.json')) for number in (0, 1))
