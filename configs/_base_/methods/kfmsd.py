@@ -1,6 +1,6 @@
-"""KFMSD (paper 000): branches, mutual distillation, every head and the ensemble evaluated."""
+"""KFMSD (paper 000): branches, mutual distillation."""
 
-_base_ = '../default_runtime.py'
+_base_ = './multi_head.py'
 model = dict(
     type='KFMSD',
     neck=dict(type='KFMNeck', fuse='fused'),
@@ -10,6 +10,3 @@ model = dict(
     delta=0.03,
     predict_from='main',
 )
-val_evaluator = dict(type='EnsembleAccuracy', topk=(1, 5))
-test_evaluator = val_evaluator
-default_hooks = dict(checkpoint=dict(save_best='main/top1', rule='greater'))

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mmkdfuse.registry import MODELS
 
+DIRECTIONS = ('both', 'to_main', 'to_branches')
+
 
 @MODELS.register_module()
 class MutualKLLoss(nn.Module):
@@ -22,17 +24,26 @@ class MutualKLLoss(nn.Module):
         tau: Temperature, > 0; the paper's 3.
         detach_target: Stop the gradient through the first argument of each divergence.
         scale_by_tau2: Multiply by tau^2 as in Hinton's KD; eq. 8 does not.
+        direction: ``'both'``; or one half of eq. 8: ``'to_main'``, only KL(q_i || q_M) (branches
+            teach the main network), or ``'to_branches'``, only KL(q_M || q_i).
     """
 
     def __init__(
-        self, tau: float = 3.0, detach_target: bool = True, scale_by_tau2: bool = False
+        self,
+        tau: float = 3.0,
+        detach_target: bool = True,
+        scale_by_tau2: bool = False,
+        direction: str = 'both',
     ) -> None:
         super().__init__()
         if not tau > 0:
             raise ValueError(f'MutualKLLoss: tau={tau} must be positive.')
+        if direction not in DIRECTIONS:
+            raise ValueError(f'MutualKLLoss: direction={direction!r} must be one of {DIRECTIONS}.')
         self.tau = tau
         self.detach_target = detach_target
         self.scale_by_tau2 = scale_by_tau2
+        self.direction = direction
 
     def forward(self, main_logits: Tensor, branch_logits: Sequence[Tensor]) -> Tensor:
         """Return the scalar loss.
@@ -44,10 +55,12 @@ class MutualKLLoss(nn.Module):
         log_main = F.log_softmax(main_logits.float() / self.tau, dim=-1)
         log_branches = F.log_softmax(torch.stack(tuple(branch_logits)).float() / self.tau, dim=-1)
         log_main = log_main.expand_as(log_branches)
-        divergence = self._divergence(log_main, log_branches) + self._divergence(
-            log_branches, log_main
-        )
-        loss = divergence / main_logits.shape[0]
+        divergences = []
+        if self.direction != 'to_main':
+            divergences.append(self._divergence(log_main, log_branches))
+        if self.direction != 'to_branches':
+            divergences.append(self._divergence(log_branches, log_main))
+        loss = sum(divergences[1:], start=divergences[0]) / main_logits.shape[0]
         return loss * self.tau**2 if self.scale_by_tau2 else loss
 
     def _divergence(self, log_target: Tensor, log_input: Tensor) -> Tensor:
@@ -58,4 +71,4 @@ class MutualKLLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the options in the printed model."""
-        return f'tau={self.tau}, detach_target={self.detach_target}'
+        return f'tau={self.tau}, detach_target={self.detach_target}, direction={self.direction!r}'

@@ -10,7 +10,7 @@ KERNEL = 3
 def conv_bn_relu(
     in_channels: int,
     out_channels: int,
-    kernel: int = 1,
+    kernel: int | tuple[int, int] = 1,
     stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (0, 0),
 ) -> list[nn.Module]:
@@ -70,7 +70,7 @@ def conv_geometry(size: int, target: int) -> tuple[int, int]:
     return min(candidates, key=miss)
 
 
-class _Branch(BaseModule):
+class ConvChain(BaseModule):
     """A chain of layers with the reference initialisation (Kaiming fan-out, BN 1/0)."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
@@ -86,7 +86,7 @@ class _Branch(BaseModule):
         return self.layers(x)
 
 
-class Downsample(_Branch):
+class Downsample(ConvChain):
     """Two depthwise-separable convolutions that bring one stage's map to the next stage's shape.
 
     DW3x3 (strided), PW, BN, ReLU, DW3x3, PW, BN, ReLU. Stride and padding follow from the probed
@@ -108,7 +108,7 @@ class Downsample(_Branch):
         )
 
 
-class BranchModule(_Branch):
+class BranchModule(ConvChain):
     """module1 / module2: carries a branch from one stage's channels to the next stage's.
 
     ``kind='bottleneck'``: 1x1 -> 3x3 -> 1x1, each with BN and ReLU. ``kind='sepconv'``: the layers

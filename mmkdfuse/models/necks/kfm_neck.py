@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
+from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
 
 from mmkdfuse.models.necks.branch_modules import BranchModule, Downsample
+from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck, pool
 from mmkdfuse.models.probe import StageShape
 from mmkdfuse.registry import MODELS
 
@@ -95,7 +96,7 @@ def plan_branches(
     return plans
 
 
-class Branch(BaseModule):
+class KFMBranch(Branch):
     """One branch as planned: downsampling, fusion and modules, then average pooling."""
 
     def __init__(
@@ -108,12 +109,13 @@ class Branch(BaseModule):
     ) -> None:
         super().__init__()
         self.plan = plan
+        self.stages_read = plan.stage + (1 if plan.fuse == 'none' else 2)
         self.kfm = kfm
         shape = stage_shapes[plan.stage]
         if plan.downsample:
             self.downsample = Downsample(shape, stage_shapes[plan.stage + 1])
             shape = stage_shapes[plan.stage + 1]
-        self.blocks = nn.Sequential()
+        self.blocks = Sequential()
         for stage in plan.modules:
             self.blocks.append(BranchModule(shape, stage_shapes[stage], module, width))
             shape = stage_shapes[stage]
@@ -123,24 +125,20 @@ class Branch(BaseModule):
         x = stages[self.plan.stage]
         if self.plan.downsample:
             x = self.downsample(x)
-            deeper = stages[self.plan.stage + 1]
-            if self.plan.fuse != 'none' and deeper.shape[2:] != (
-                1,
-                1,
-            ):  # images smaller than probed
-                if x.shape != deeper.shape:  # sizes no convolution hits, or unlike the probed ones
-                    x = F.adaptive_avg_pool2d(x, (deeper.shape[2], deeper.shape[3]))
-                x = self.kfm([x, deeper.detach() if self.plan.fuse == 'detached' else deeper])
+        if self.plan.fuse != 'none':
+            x = self._fuse(x, stages[self.plan.stage + 1])
         return pool(self.blocks(x))
 
-
-def pool(feature_map: Tensor) -> Tensor:
-    """Global average pooling, (N, C, H, W) -> (N, C)."""
-    return F.adaptive_avg_pool2d(feature_map, 1).flatten(1)
+    def _fuse(self, x: Tensor, deeper: Tensor) -> Tensor:
+        if deeper.shape[2:] == (1, 1):  # images smaller than the probed one
+            return x
+        if x.shape != deeper.shape:  # sizes no convolution hits, or unlike the probed ones
+            x = F.adaptive_avg_pool2d(x, (deeper.shape[2], deeper.shape[3]))
+        return self.kfm([x, deeper.detach() if self.plan.fuse == 'detached' else deeper])
 
 
 @MODELS.register_module()
-class KFMNeck(BaseModule):
+class KFMNeck(MultiBranchNeck):
     """Turns stage maps into one feature per branch and the main network's (paper 000, sec. 3.2).
 
     Branch 1 of a four-stage network: stage 1 -> downsampling -> KFM with stage 2 -> module1 ->
@@ -171,32 +169,13 @@ class KFMNeck(BaseModule):
         kfm: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        self.stage_shapes = [(channels, height, width) for channels, height, width in stage_shapes]
+        super().__init__(stage_shapes, init_cfg)
         self.plans = plan_branches(self.stage_shapes, fuse, branches)
         fusion = MODELS.build({'type': 'mmkdfuse.KFM', **(kfm or {})})
-        self.branches = nn.ModuleList(
-            Branch(plan, self.stage_shapes, fusion, module, width) for plan in self.plans
+        self.branches = ModuleList(
+            KFMBranch(plan, self.stage_shapes, fusion, module, width) for plan in self.plans
         )
 
-    @property
-    def num_features(self) -> int:
-        """M: the number of features, branches and main network."""
-        return len(self.plans) + 1
-
-    @property
-    def out_channels(self) -> int:
-        """D: channels of every feature."""
-        return self.stage_shapes[-1][0]
-
-    def forward(self, stages: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return (F1, .., FM), each (N, D), the main network's last.
-
-        Args:
-            stages: The backbone's maps, shallow to deep, each (N, C, H, W).
-        """
-        if len(stages) != len(self.stage_shapes):
-            raise ValueError(
-                f'KFMNeck: got {len(stages)} stage maps, built for {len(self.stage_shapes)}.'
-            )
-        return (*(branch(stages) for branch in self.branches), pool(stages[-1]))
+    def describe(self) -> list[str]:
+        """Return the plan of every branch, one line a branch."""
+        return [f'branch{number}: {plan}' for number, plan in enumerate(self.plans, start=1)]

@@ -147,3 +147,16 @@ def test_half_precision_logits_are_compared_in_float32():
 def test_refused_temperature_is_named(tau):
     with pytest.raises(ValueError, match=f'MutualKLLoss: tau={tau} must be positive'):
         MutualKLLoss(tau=tau)
+
+
+@pytest.mark.parametrize('direction', ['to_main', 'to_branches'])
+def test_half_of_equation_8(direction):
+    main, branches = logits_of(3)
+    q_main, *q = (softmax(z, 3.0) for z in (main, *branches))
+    pairs = [(q_i, q_main) if direction == 'to_main' else (q_main, q_i) for q_i in q]
+    loss = MutualKLLoss(direction=direction)
+    assert loss(main, branches).item() == pytest.approx(sum(kl(*p) for p in pairs), rel=1e-5)
+    leaves = [z.clone().requires_grad_() for z in (main, *branches)]
+    loss(leaves[0], leaves[1:]).backward()
+    learns = [leaf.grad is not None and bool(leaf.grad.any()) for leaf in leaves]
+    assert learns == [direction == 'to_main', *[direction == 'to_branches'] * 3]

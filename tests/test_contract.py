@@ -1,0 +1,143 @@
+"""What every registered method has to keep, whoever wrote it: found by the registry, not a list."""
+
+import copy
+import math
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import DefaultScope
+
+import mmkdfuse.models  # noqa: F401  registers
+from mmkdfuse.models import Classifier
+from mmkdfuse.registry import MODELS
+
+K = 5
+LABELS = torch.tensor([0, 3, 4, 3])
+METHODS = sorted(
+    name
+    for name, type_ in MODELS.module_dict.items()
+    if isinstance(type_, type) and issubclass(type_, Classifier)
+)
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    with DefaultScope.overwrite_default_scope('mmkdfuse'):
+        yield
+
+
+@pytest.fixture(params=METHODS)
+def model(request, tiny_backbone):
+    torch.manual_seed(0)
+    cfg = dict(type=request.param, backbone=tiny_backbone, num_classes=K, image_size=32)
+    return MODELS.build(cfg)
+
+
+@pytest.fixture
+def images():
+    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_methods_of_the_package_are_found():
+    assert {'Classifier', 'KFMSD', 'BYOT', 'FKD', 'DML'} <= set(METHODS)
+
+
+def test_terms_are_finite_scalars_and_reach_every_parameter(model, images):
+    terms = model(images, LABELS, mode='loss')
+    assert all(name.startswith('loss_') for name in terms)
+    assert all(term.ndim == 0 and math.isfinite(term.item()) for term in terms.values())
+    total, _ = model.parse_losses(terms)
+    torch.testing.assert_close(total, sum(terms.values()))
+    total.backward()
+    missed = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert missed == []
+
+
+def test_initialisation_reaches_every_part_that_names_one(model):
+    # A plain torch container hides its modules from mmengine's init_weights.
+    model.init_weights()
+    missed = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, BaseModule) and module.init_cfg and not module.is_init
+    ]
+    assert missed == []
+
+
+def test_the_terms_are_a_function_of_the_images_and_labels(model, images):
+    model.eval()  # batch-norm statistics stay
+    first, again = (model(images, LABELS, mode='loss') for _ in range(2))
+    assert first == again
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = model(images[order], LABELS[order], mode='loss')
+    for name, term in first.items():
+        torch.testing.assert_close(shuffled[name], term, rtol=1e-4, atol=1e-6)
+
+
+def test_predictions_are_probabilities_of_what_tensor_mode_returns(model, images):
+    model.eval()
+    logits = model(images)
+    main = logits[-1] if isinstance(logits, tuple) else logits
+    samples = model(images, LABELS, mode='predict')
+    scores = torch.stack([sample.pred_score for sample in samples])
+    torch.testing.assert_close(scores, main.softmax(dim=1))
+    if isinstance(logits, tuple):
+        heads = torch.stack([sample.branch_scores for sample in samples])
+        torch.testing.assert_close(heads, torch.stack(logits, dim=1).softmax(dim=2))
+
+
+def test_what_ships_gives_the_main_logits_and_holds_nothing_else(model, images):
+    model.eval()
+    logits = model(images)
+    deployed = model.deployed()
+    assert torch.equal(deployed(images), logits[-1] if isinstance(logits, tuple) else logits)
+    plain = Classifier(
+        dict(arch='resnet18', base_channels=4, stem_channels=4), num_classes=K, image_size=32
+    )
+    assert deployed.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_one_step_changes_every_head_and_a_round_trip_restores_it(model, images):
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.train()
+    sum(model(images, LABELS, mode='loss').values()).backward()
+    optimizer.step()
+    model.eval()
+    after = model(images)
+    state = copy.deepcopy(model.state_dict())
+    model.load_state_dict(before, strict=True)
+    changed = model(images)
+    pairs = zip(after, changed, strict=True) if isinstance(after, tuple) else [(after, changed)]
+    assert all(not torch.equal(a, b) for a, b in pairs)
+    model.load_state_dict(state, strict=True)
+    for a, b in zip(model(images), after, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_modes_return_the_model_and_unknown_ones_are_refused(model, images):
+    assert model.eval() is model and model.train() is model
+    with pytest.raises(ValueError, match="mode='loss' needs labels"):
+        model(images, mode='loss')
+    with pytest.raises(ValueError, match="mode='train' must be"):
+        model(images, mode='train')
+
+
+def test_other_sizes_than_the_probed_one_work(model):
+    model.eval()
+    for size in ((32, 48), (40, 40)):
+        logits = model(torch.zeros(2, 3, *size))
+        heads = logits if isinstance(logits, tuple) else (logits,)
+        assert {tuple(z.shape) for z in heads} == {(2, K)}
+
+
+def test_models_build_without_touching_the_random_state_of_the_dry_run(model):
+    # The state is moved by drawing weights only, so two builds from one seed are equal.
+    cfg = dict(type=type(model).__name__, backbone=dict(arch='resnet18', base_channels=4,
+               stem_channels=4), num_classes=K, image_size=32)  # fmt: skip
+    states = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        states.append(MODELS.build(copy.deepcopy(cfg)).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
