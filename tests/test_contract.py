@@ -2,11 +2,15 @@
 
 import copy
 import math
+import os
 
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
+from torch import multiprocessing
+from torch.nn.parallel import DistributedDataParallel
 
 import mmkdfuse.models  # noqa: F401  registers
 from mmkdfuse.models import Classifier
@@ -141,3 +145,36 @@ def test_models_build_without_touching_the_random_state_of_the_dry_run(model):
         torch.manual_seed(7)
         states.append(MODELS.build(copy.deepcopy(cfg)).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def train(rank, store, backbone, results):
+    """A few steps of every method; the second one already stops where a gradient is missing."""
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    weights = {}
+    with DefaultScope.overwrite_default_scope('mmkdfuse'):
+        for method in METHODS:
+            torch.manual_seed(rank)
+            cfg = dict(type=method, backbone=backbone, num_classes=K, image_size=32)
+            model = DistributedDataParallel(MODELS.build(cfg), find_unused_parameters=False)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+            for _ in range(3):
+                images, labels = torch.randn(4, 3, 32, 32), torch.randint(K, (4,))
+                optimizer.zero_grad()
+                sum(model(images, labels, mode='loss').values()).backward()
+                optimizer.step()
+            weights[method] = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.save(weights, os.path.join(results, f'{rank}.pt'))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_method_to_the_same_weights(tmp_path, tiny_backbone):
+    multiprocessing.spawn(
+        train, (str(tmp_path / 'store'), tiny_backbone, str(tmp_path)), nprocs=2, join=True
+    )
+    first, second = (torch.load(tmp_path / f'{rank}.pt', weights_only=True) for rank in (0, 1))
+    assert set(first) == set(METHODS)
+    for method in METHODS:
+        assert first[method].isfinite().all()
+        assert torch.equal(first[method], second[method]), method

@@ -1,16 +1,27 @@
 """Networks, their parts and the methods that train them."""
 
-from mmkdfuse.models.classifiers import KFMSD, Classifier
+from mmkdfuse.models.backbones import VGG, MobileNetV1, ResNeXt_CIFAR, SqueezeNet
+from mmkdfuse.models.classifiers import BYOT, DML, FKD, KFMSD, Classifier, MultiHeadClassifier
 from mmkdfuse.models.heads import BranchHead
 from mmkdfuse.models.losses import BranchFeatureLoss, MutualKLLoss
-from mmkdfuse.models.necks import KFM, KFMNeck
+from mmkdfuse.models.necks import KFM, BYOTNeck, FKDNeck, KFMNeck
 
 __all__ = [
-    'KFM',
-    'KFMSD',
+    'BYOT',
+    'BYOTNeck',
     'BranchFeatureLoss',
     'BranchHead',
     'Classifier',
+    'DML',
+    'FKD',
+    'FKDNeck',
+    'KFM',
     'KFMNeck',
+    'KFMSD',
+    'MobileNetV1',
+    'MultiHeadClassifier',
     'MutualKLLoss',
+    'ResNeXt_CIFAR',
+    'SqueezeNet',
+    'VGG',
 ]

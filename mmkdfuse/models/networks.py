@@ -4,17 +4,41 @@ import copy
 import difflib
 from typing import Any
 
+
+def _resnet(depth: int, **changes: Any) -> dict[str, Any]:
+    """A ResNet whose stem neither strides nor pools; stage k = layer k."""
+    backbone = dict(
+        type='mmpretrain.ResNet_CIFAR',
+        depth=depth,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        zero_init_residual=False,
+    )
+    return dict(backbone={**backbone, **changes})
+
+
+def _vgg(depth: int) -> dict[str, Any]:
+    return dict(
+        backbone=dict(type='mmkdfuse.VGG', depth=depth),
+        head=dict(
+            type='mmpretrain.StackedLinearClsHead', mid_channels=(4096, 4096), dropout_rate=0.5
+        ),
+    )
+
+
+# The networks of KFMSD (paper 000), in its order. Each shrinks by the one keyword `base_channels`.
 _NETWORKS: dict[str, dict[str, Any]] = {
-    # Stem without stride and pooling; stage k = layer k (KFMSD, "ResNet18").
-    'resnet18': dict(
-        backbone=dict(
-            type='mmpretrain.ResNet_CIFAR',
-            depth=18,
-            num_stages=4,
-            out_indices=(0, 1, 2, 3),
-            zero_init_residual=False,
-        )
-    ),
+    'resnet18': _resnet(18),
+    'resnet34': _resnet(34),
+    'resnet50': _resnet(50),
+    # Twice the inner width of ResNet50; the stages have as many channels.
+    'wrn50_2': _resnet(50, base_channels=128, expansion=2),
+    'resnext50_32x4d': _resnet(50, type='mmkdfuse.ResNeXt_CIFAR'),
+    'vgg11': _vgg(11),
+    'vgg16': _vgg(16),
+    'vgg19': _vgg(19),
+    'squeezenet': dict(backbone=dict(type='mmkdfuse.SqueezeNet')),
+    'mobilenet_v1': dict(backbone=dict(type='mmkdfuse.MobileNetV1')),
 }
 
 

@@ -1,0 +1,24 @@
+"""Turn published weights into a checkpoint of ours: ``IN OUT --arch NET``."""
+
+import argparse
+import sys
+
+from mmkdfuse.models.networks import network_names
+from mmkdfuse.models.reference_weights import convert_file
+
+
+def main() -> None:
+    """Parse the arguments and convert."""
+    parser = argparse.ArgumentParser(description='Convert published weights of a network')
+    parser.add_argument('source', metavar='IN', help='published checkpoint')
+    parser.add_argument('target', metavar='OUT', help='file to write')
+    parser.add_argument('--arch', required=True, help=f'one of {", ".join(network_names())}')
+    args = parser.parse_args()
+    try:
+        convert_file(args.source, args.target, args.arch)
+    except (FileNotFoundError, RuntimeError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == '__main__':
+    main()
