@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmkdfuse.engine.preflight import preflight
+from mmkdfuse.models import MultiHeadClassifier
+from mmkdfuse.models.networks import network_names
 from mmkdfuse.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -18,10 +20,16 @@ NAMES = [path.relative_to(CONFIGS).with_suffix('').as_posix() for path in LEAVES
 EPOCHS = {'cifar10': (200, [66, 133, 190], 128), 'tiny_imagenet': (100, [33, 66, 90], 64)}
 EPOCHS['cifar100'] = EPOCHS['cifar10']
 CLASSES = {'cifar10': (10, 32), 'cifar100': (100, 32), 'tiny_imagenet': (200, 64)}
-PAPER = [name for name in NAMES if name.split('/')[0] in ('kfmsd', 'baseline')]
-PAIRS = [
-    (name, name.replace('kfmsd', 'baseline', 1)) for name in NAMES if name.partition('kfmsd')[1]
-]
+# Rows of Tables 2 to 4 of paper 000.
+NETWORKS = {
+    'cifar10': ('resnet18', 'resnet50', 'wrn50_2', 'resnext50_32x4d', 'vgg19'),
+    'cifar100': tuple(network_names()),
+    'tiny_imagenet': ('resnet18', 'resnet34', 'resnet50', 'vgg16', 'squeezenet', 'mobilenet_v1'),
+}
+ROWS = [(data, network) for data, networks in NETWORKS.items() for network in networks]
+PAPER = [name for name in NAMES if name.split('/')[0] in ('kfmsd', 'baseline', 'comparison')]
+ALONE = {name: name.replace('kfmsd', 'baseline', 1) for name in NAMES if 'kfmsd' in name}
+PAIRS = [(name, alone) for name, alone in ALONE.items() if alone in NAMES]
 SHARED = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr')
 SHARED += ('train_dataloader', 'val_dataloader', 'test_dataloader', 'data_preprocessor')
 SHARED += ('randomness', 'env_cfg', 'num_classes', 'image_size')
@@ -70,9 +78,10 @@ def test_the_model_alone_infers(name, config):
     model = MODELS.build(cfg.model).eval()
     with torch.no_grad():
         logits = model(torch.zeros(1, 3, cfg.model.image_size, cfg.model.image_size))
-    logits = logits if isinstance(logits, tuple) else (logits,)
+    several = isinstance(model, MultiHeadClassifier)
+    logits = logits if several else (logits,)
     assert {tuple(z.shape) for z in logits} == {(1, cfg.model.num_classes)}
-    assert len(logits) == (4 if cfg.model.type == 'KFMSD' else 1)
+    assert len(logits) == (model.num_heads if several else 1)
 
 
 def lines_of_code(path):
@@ -103,7 +112,7 @@ def test_validation_and_test_read_the_same_images(name, config):
 @pytest.mark.parametrize('name', PAPER)
 def test_schedule_of_the_paper(name, config):
     cfg = config(name)
-    data = name.partition('resnet18_')[2]
+    data = next(data for data in CLASSES if name.endswith(f'_{data}'))
     epochs, milestones, batch = EPOCHS[data]
     assert cfg.optim_wrapper.to_dict() == dict(
         optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4)  # no Nesterov
@@ -115,7 +124,7 @@ def test_schedule_of_the_paper(name, config):
     assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == batch
     assert cfg.auto_scale_lr.enable
     assert (cfg.model.num_classes, cfg.model.image_size) == CLASSES[data]
-    assert cfg.model.backbone == 'resnet18'
+    assert f'{cfg.model.backbone}_{data}' in name
     augmentation = cfg.data_preprocessor
     assert (augmentation.crop_padding, augmentation.flip_prob) == (4, 0.5)
 
@@ -139,8 +148,34 @@ def test_the_network_alone_gets_the_same_training(kfmsd, baseline, config):
     assert hooks[0] == hooks[1]
 
 
-def test_there_is_a_pair_for_every_config():
-    assert len(PAIRS) * 2 == len(NAMES)
+@pytest.mark.parametrize('folder', ['kfmsd', 'baseline'])
+def test_every_row_of_the_tables_has_its_plain_path(folder):
+    found = {name for name in NAMES if name.startswith(f'{folder}/')}
+    assert found == {f'{folder}/{network}_{data}' for data, network in ROWS}
+    assert len(found) == 21
+
+
+@pytest.mark.parametrize('network', ['resnet18', 'resnet34'])
+@pytest.mark.parametrize(
+    ('terms', 'weights'),
+    [('tl', (0, 0)), ('tl_ms', (0.7, 0)), ('tl_f', (0, 0.03)), ('tl_ms_f', (0.7, 0.03))],
+)
+def test_rows_of_table_5(network, terms, weights, config):
+    model = config(f'ablation/kfmsd_losses/{network}_{terms}_cifar100').model
+    assert (model.gamma, model.delta) == weights
+    assert model.backbone == network
+
+
+@pytest.mark.parametrize('network', ['resnet18', 'vgg11', 'mobilenet_v1'])
+@pytest.mark.parametrize('method', ['byot_journal', 'byot_conference', 'rsd', 'fkd', 'dml'])
+def test_self_distillation_of_table_6(method, network, config):
+    ours, alone = (
+        config(f'comparison/{method}_{network}_cifar100'),
+        config(f'baseline/{network}_cifar100'),
+    )
+    for key in SHARED:
+        assert ours.get(key) == alone.get(key), key
+    assert ours.model.backbone == network
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.rglob('metafile.yml')), ids=lambda p: p.parent.name)

@@ -1,0 +1,4 @@
+"""VGG11 with a quarter of the width, with KFMSD, under protocol G, see docs/results.md."""
+
+_base_ = './kfmsd_g.py'
+model = dict(backbone=dict(_delete_=True, arch='vgg11', base_channels=16))
