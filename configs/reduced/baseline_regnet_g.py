@@ -1,11 +1,12 @@
-"""A small RegNetX of mmpretrain, alone, under protocol G, see docs/results.md."""
+"""RegNetX-200MF of mmpretrain, alone, under protocol G, see docs/results.md."""
 
 _base_ = './baseline_g.py'
+regnetx_200mf = dict(w0=24, wa=36.44, wm=2.49, group_w=8, depth=13, bot_mul=1.0)
 model = dict(
     backbone=dict(
         _delete_=True,
         type='mmpretrain.RegNet',
-        arch=dict(w0=24, wa=24.48, wm=2.54, group_w=16, depth=10, bot_mul=1.0),
+        arch=regnetx_200mf,
         strides=(1, 2, 2, 2),
         out_indices=(0, 1, 2, 3),
     )
