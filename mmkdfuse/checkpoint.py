@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,21 +100,25 @@ def register_safe_loaders() -> None:
 
 def find_mismatches(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
     """What keeps a state dict from fitting a module exactly; empty if it fits."""
-
-    def listed(keys: list[str]) -> str:
-        rest = f' and {len(keys) - 10} more' if len(keys) > 10 else ''
-        return ', '.join(keys[:10]) + rest
-
     own = module.state_dict()
-    problems = {
-        'missing': [key for key in own if key not in state_dict],
-        'unexpected': [key for key in state_dict if key not in own],
-        'misshapen': [
+    return list_mismatches(
+        missing=[key for key in own if key not in state_dict],
+        unexpected=[key for key in state_dict if key not in own],
+        misshapen=[
             f'{key} {tuple(state_dict[key].shape)} instead of {tuple(value.shape)}'
             for key, value in own.items()
             if key in state_dict and state_dict[key].shape != value.shape
         ],
-    }
+    )
+
+
+def list_mismatches(**problems: Sequence[str]) -> list[str]:
+    """One text per kind of problem, of which there are any, with ten of its keys."""
+
+    def listed(keys: Sequence[str]) -> str:
+        rest = f' and {len(keys) - 10} more' if len(keys) > 10 else ''
+        return ', '.join(keys[:10]) + rest
+
     return [f'{kind}: {listed(keys)}' for kind, keys in problems.items() if keys]
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from mmkdfuse.checkpoint import latest_checkpoint, load_file, load_strictly
 from mmkdfuse.engine.amp import amp_optim_wrapper
+from mmkdfuse.engine.pretrained import StartWeightsHook
 from mmkdfuse.engine.run_record import last_validation, write_record
 from mmkdfuse.registry import MODELS
 
@@ -56,6 +57,8 @@ def train(
         work_dir: Where logs and checkpoints go; default the config's, else
             ``work_dirs/<folder>/<config name>``.
         resume: True to go on from the latest checkpoint of ``work_dir``, or a checkpoint's path.
+            Where there is none, training starts as without it, from ``load_from`` if the config
+            names weights (see :func:`mmkdfuse.engine.pretrained.load_start_weights`).
         amp: Mixed precision: bf16 on CPUs, fp16 with loss scaling on GPUs.
         validate: False to train without validation.
         launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
@@ -85,16 +88,18 @@ def train(
             )
         cfg.auto_scale_lr.enable = True
     if resume:
-        cfg.resume = True
-        cfg.load_from = latest_checkpoint(cfg.work_dir) if resume is True else str(resume)
-        if cfg.load_from is None:
-            cfg.resume = False
+        found = latest_checkpoint(cfg.work_dir) if resume is True else str(resume)
+        cfg.resume = found is not None
+        if found is not None:
+            cfg.load_from = found
+        else:
             print(f'resume: {cfg.work_dir} holds no checkpoint, training starts from the beginning')
     started_group = _prepare_processes(cfg)
     try:
         if preflight:
             _run_preflight(cfg)
         runner = _build_runner(cfg)
+        runner.register_hook(StartWeightsHook())
         runner.train()
         metrics = last_validation(runner)
         if is_main_process():

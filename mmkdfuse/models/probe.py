@@ -1,11 +1,30 @@
 """What a network exposes, measured by one dry run on a dummy image."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 StageShape = tuple[int, int, int]
+
+_NO_CLASSIFIER = 'leave out `num_classes`, which adds a classifier to the backbone'
+# Arguments with which mmpretrain's backbones give maps instead of pooled or classified vectors.
+_KEEPS_MAPS = {
+    'gap_before_final_norm': 'set `gap_before_final_norm=False`',
+    'gap_before_output': 'set `gap_before_output=False`',
+    'out_type': "set `out_type='featmap'`",
+    'reshape_last_feat': 'set `reshape_last_feat=True`',
+    'features_only': 'set `features_only=True`',
+    'num_classes': _NO_CLASSIFIER,
+}
+# Arguments that tie a backbone to one image size.
+_KNOWS_SIZE = {
+    'img_size': 'set `img_size` to it',
+    'pad_small_map': 'set `pad_small_map=True`',
+    'num_classes': _NO_CLASSIFIER,
+}
 
 
 def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
@@ -19,9 +38,13 @@ def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def dry_run(
-    module: nn.Module, image_size: int | Sequence[int], channels: int = 3, gradients: bool = False
+    module: nn.Module,
+    image_size: int | Sequence[int],
+    channels: int = 3,
+    gradients: bool = False,
+    training: bool = False,
 ):
-    """Run ``module`` once on a black image in eval mode and return its output.
+    """Run ``module`` once on a black image and return its output.
 
     Weights, buffers, training flags and random state are left as they were; works on any device,
     the meta device included.
@@ -31,50 +54,115 @@ def dry_run(
         image_size: Side length or (height, width), in pixels.
         channels: Channels of the dummy image.
         gradients: Whether the output can be differentiated.
+        training: Run in train mode; batch norm alone stays in eval mode, because it would change
+            its buffers and refuse a single pixel.
     """
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(
         (1, channels, *as_size(image_size)), device=parameter.device, dtype=parameter.dtype
     )
     modes = [(child, child.training) for child in module.modules()]
-    module.eval()
+    module.train(training)
+    for child in module.modules():
+        if isinstance(child, _BatchNorm):
+            child.training = False
+    devices = [parameter.device] if parameter.device.type == 'cuda' else []
     try:
-        with torch.set_grad_enabled(gradients):
+        with torch.set_grad_enabled(gradients), torch.random.fork_rng(devices):
             return module(image)
     finally:
-        for child, training in modes:
-            child.training = training
+        # Some networks cache weights when the mode changes, hence the call before the flags.
+        module.train(modes[0][1])
+        for child, mode in modes:
+            child.training = mode
 
 
-def stage_maps(output, backbone: str) -> tuple[Tensor, ...]:
+def stage_maps(output, backbone: nn.Module | str) -> tuple[Tensor, ...]:
     """Check that a backbone's output is a sequence of (N, C, H, W) maps and return it as a tuple.
 
+    Args:
+        output: What the backbone returned.
+        backbone: The backbone, or its name, for the error.
+
     Raises:
-        ValueError: If an output is not a 4-dimensional map, the sentence names the argument; or if
-            it is one tensor, whose images mmpretrain's necks and heads would take for maps.
+        ValueError: If an output is not a 4-dimensional map, the sentence names the arguments of
+            this backbone that can change it; or if it is one tensor, whose images mmpretrain's
+            necks and heads would take for maps.
     """
+    name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if isinstance(output, Tensor):
-        raise ValueError(f'backbone {backbone}: returns one tensor, expected a tuple of maps.')
+        raise ValueError(f'backbone {name}: returns one tensor, expected a tuple of maps.')
     maps = tuple(output)
     for index, feature_map in enumerate(maps):
-        shape = tuple(feature_map.shape) if isinstance(feature_map, Tensor) else type(feature_map)
-        if not isinstance(feature_map, Tensor) or feature_map.ndim != 4:
-            raise ValueError(
-                f'backbone {backbone}: output {index} has shape {shape}, expected (N, C, H, W); '
-                'set its argument that keeps feature maps (for example '
-                '`gap_before_final_norm=False`, `out_type="featmap"`).'
-            )
+        is_tensor = isinstance(feature_map, Tensor)
+        if is_tensor and feature_map.ndim == 4:
+            continue
+        found = (
+            f'has shape {tuple(feature_map.shape)}'
+            if is_tensor
+            else f'is a {type(feature_map).__name__}'
+        )
+        raise ValueError(
+            f'backbone {name}: output {index} {found}, expected a map (N, C, H, W); '
+            + (_advice(backbone, _KEEPS_MAPS) or 'none of its arguments keeps the maps')
+            + '.'
+        )
     return maps
 
 
 def probe_stages(
     backbone: nn.Module, image_size: int | Sequence[int], channels: int = 3
 ) -> list[StageShape]:
-    """Return the (C, H, W) of every stage map of ``backbone`` for images of ``image_size``."""
-    maps = stage_maps(dry_run(backbone, image_size, channels), type(backbone).__name__)
+    """Return the (C, H, W) of every stage map of ``backbone`` for images of ``image_size``.
+
+    Raises:
+        ValueError: If the backbone cannot process such an image or does not return maps.
+    """
+    size = as_size(image_size)
+    try:
+        output = dry_run(backbone, size, channels)
+    except Exception as error:
+        reason = ' '.join(str(error).split()).rstrip('.') or 'no message'
+        raise ValueError(
+            f'backbone {type(backbone).__name__}: fails on an image of image_size={image_size!r} '
+            f'({type(error).__name__}: {reason}); '
+            + ' or '.join(filter(None, ['change `image_size`', _advice(backbone, _KNOWS_SIZE)]))
+            + '.'
+        ) from error
+    maps = stage_maps(output, backbone)
     return [
         (feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]) for feature_map in maps
     ]
+
+
+def _advice(backbone: nn.Module | str, arguments: dict[str, str]) -> str:
+    """What to do with those of some arguments which the class of the backbone takes."""
+    constructors = [vars(cls).get('__init__') for cls in type(backbone).__mro__]
+    taken = {a for init in constructors if init for a in inspect.signature(init).parameters}
+    return ' or '.join(text for argument, text in arguments.items() if argument in taken)
+
+
+def find_unreached(
+    network: nn.Module, image_size: int | Sequence[int], channels: int = 3
+) -> list[str]:
+    """Names of the trainable parameters on which no output of ``network`` depends.
+
+    Args:
+        network: Returns a tensor or a sequence of tensors.
+        image_size: Side length or (height, width), in pixels.
+        channels: Channels of the dummy image.
+    """
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    # In train mode: in eval mode some networks (LeViT, TinyViT) use cached copies of weights.
+    output = dry_run(network, image_size, channels, gradients=True, training=True)
+    outputs = [output] if isinstance(output, Tensor) else list(output)
+    differentiable = [tensor.sum() for tensor in outputs if tensor.requires_grad]
+    # Not torch.autograd.grad: activation checkpointing does not work with it.
+    if differentiable:
+        torch.stack(differentiable).sum().backward()
+    unreached = [name for name, parameter in trained.items() if parameter.grad is None]
+    network.zero_grad(set_to_none=True)
+    return unreached
 
 
 def freeze_unreached(
@@ -85,13 +173,7 @@ def freeze_unreached(
     A backbone builds all its layers whatever its ``out_indices``. Those behind the last of them
     would get no gradient, for which distributed training waits.
     """
-    trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
-    maps = [m for m in dry_run(backbone, image_size, channels, gradients=True) if m.requires_grad]
-    # Not torch.autograd.grad: activation checkpointing does not work with it.
-    if maps:
-        torch.stack([feature_map.sum() for feature_map in maps]).sum().backward()
-    unreached = [name for name, parameter in trained.items() if parameter.grad is None]
-    backbone.zero_grad(set_to_none=True)
+    unreached = find_unreached(backbone, image_size, channels)
     for name in unreached:
-        trained[name].requires_grad_(False)
+        backbone.get_parameter(name).requires_grad_(False)
     return unreached

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from mmkdfuse.models.probe import as_size, dry_run, freeze_unreached, probe_stages, stage_maps
+from mmkdfuse.models.probe import (
+    as_size,
+    dry_run,
+    find_unreached,
+    freeze_unreached,
+    probe_stages,
+    stage_maps,
+)
+from mmkdfuse.registry import MODELS
 
 
 class TwoStages(nn.Module):
@@ -63,16 +71,74 @@ def test_refused_image_size_is_named(image_size):
         as_size(image_size)
 
 
+class Options(nn.Module):
+    """Takes the arguments of a backbone that can return vectors."""
+
+    def __init__(self, out_type='cls_token', num_classes=-1):
+        super().__init__()
+
+
 def test_vectors_instead_of_maps_are_refused_with_the_argument_to_change():
     maps = (torch.zeros(1, 3, 4, 4), torch.zeros(1, 3))
-    with pytest.raises(ValueError, match=r'backbone Net: output 1 has shape \(1, 3\), expected'):
-        stage_maps(maps, 'Net')
-    with pytest.raises(ValueError, match='gap_before_final_norm=False'):
-        stage_maps([torch.zeros(1, 3)], 'Net')
-    with pytest.raises(ValueError, match='backbone Net: returns one tensor, expected a tuple'):
-        stage_maps(torch.zeros(1, 3, 4, 4), 'Net')
-    with pytest.raises(ValueError, match='output 0 has shape'):
-        stage_maps([(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3))], 'Net')
+    with pytest.raises(ValueError) as info:
+        stage_maps(maps, Options())
+    assert str(info.value) == (
+        'backbone Options: output 1 has shape (1, 3), expected a map (N, C, H, W); set '
+        "`out_type='featmap'` or leave out `num_classes`, which adds a classifier to the backbone."
+    )
+    with pytest.raises(ValueError, match='TwoStages: output 0 .* none of its arguments keeps'):
+        stage_maps([torch.zeros(1, 3)], TwoStages())
+
+
+@pytest.mark.parametrize(
+    ('output', 'problem'),
+    [
+        (torch.zeros(1, 3, 4, 4), 'returns one tensor, expected a tuple of maps'),
+        ([(torch.zeros(1, 3, 4, 4),)], 'output 0 is a tuple, expected a map'),
+        ((None, torch.zeros(1, 3, 4, 4)), 'output 0 is a NoneType, expected a map'),
+    ],
+)
+def test_what_is_no_tuple_of_maps_is_refused(output, problem):
+    with pytest.raises(ValueError, match=f'backbone Net: {problem}'):
+        stage_maps(output, 'Net')
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'size', 'device', 'sentence'),
+    [
+        (
+            dict(type='VGG', depth=11, num_classes=4),
+            32,
+            'meta',  # 120 million weights
+            'VGG: fails on an image of image_size=32 .RuntimeError: .*; change `image_size` or '
+            'leave out `num_classes`',
+        ),
+        (
+            dict(type='TinyViT', arch='5m', img_size=(64, 64), gap_before_final_norm=False),
+            96,
+            'cpu',
+            'TinyViT: fails on an image of image_size=96 .*change `image_size` or set `img_size`',
+        ),
+        (
+            dict(type='ConvNeXt', arch='atto'),
+            32,
+            'cpu',
+            'ConvNeXt: output 0 has shape .*; set `gap_before_final_norm=False`',
+        ),
+        (
+            dict(type='InceptionV3', num_classes=4),
+            96,
+            'meta',
+            'InceptionV3: output 0 is a NoneType, .*; leave out `num_classes`',
+        ),
+    ],
+    ids=['VGG', 'TinyViT', 'ConvNeXt', 'InceptionV3'],
+)
+def test_backbones_that_give_no_maps_name_what_to_change(backbone, size, device, sentence):
+    with torch.device(device):
+        network = MODELS.build({**backbone, 'type': f'mmpretrain.{backbone["type"]}'})
+    with pytest.raises(ValueError, match=sentence):
+        probe_stages(network, size)
 
 
 class Longer(TwoStages):
@@ -105,3 +171,50 @@ def test_a_frozen_network_stays_frozen():
     network = TwoStages().requires_grad_(False)
     assert freeze_unreached(network, 8) == []
     assert not any(p.requires_grad for p in network.parameters())
+
+
+class Caching(nn.Module):
+    """Uses a copy of its weight in eval mode, as LeViT and TinyViT do; has dropout and a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+        self.convolution = nn.Conv2d(3, 4, 1)
+        self.norm, self.dropout = nn.BatchNorm2d(4), nn.Dropout(0.5)
+
+    def train(self, mode=True):
+        if mode:
+            vars(self).pop('copy', None)
+        else:
+            self.copy = self.weight.detach().clone()
+        return super().train(mode)
+
+    def forward(self, x):
+        weight = self.weight if self.training else self.copy
+        x = self.dropout(self.norm(self.convolution(x)))
+        return (x * weight[:, None, None],)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_weights_that_are_cached_in_eval_mode_are_trained(training):
+    """Also at a single pixel, where batch norm refuses to train."""
+    network = Caching().train(training)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    assert probe_stages(network, 1) == [(4, 1, 1)]
+    assert freeze_unreached(network, 1) == []
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert ('copy' in vars(network)) is not training
+    assert {module.training for module in network.modules()} == {training}
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_unreached_parameters_of_a_network_that_returns_one_tensor():
+    classifier = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten())
+    classifier[0].bias.requires_grad_(False)
+    assert find_unreached(classifier, 2) == []
+    network = Longer()
+    assert find_unreached(network, 8) == ['third.weight', 'third.bias']
+    assert network.third.weight.requires_grad

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch.nn.functional as F
 from mmengine.model import ModuleList, Sequential
@@ -44,7 +45,9 @@ class BranchPlan:
 
 
 def plan_branches(
-    stage_shapes: Sequence[StageShape], fuse: str = 'fused', branches: Sequence[int] | None = None
+    stage_shapes: Sequence[StageShape],
+    fuse: str | Sequence[str] = 'fused',
+    branches: int | Sequence[int] | None = None,
 ) -> list[BranchPlan]:
     """Derive the branches from the stages' shapes.
 
@@ -54,34 +57,29 @@ def plan_branches(
     Args:
         stage_shapes: (C, H, W) of every stage, shallow to deep; at least two.
         fuse: ``'fused'``, ``'detached'`` (the main network's map enters without gradient) or
-            ``'none'`` (no KFM). Stages whose next map is 1x1 are never fused, with one warning.
-        branches: Stages (from 1) that grow a branch; default all but the last.
+            ``'none'`` (no KFM), for all branches or one mode per branch. The branch of stage S-1
+            has no map to be fused with. Stages whose next map is 1x1 are never fused, with one
+            warning.
+        branches: Stages (from 1) that grow a branch, or how many of the deepest do; default all
+            but the last.
 
     Raises:
-        ValueError: For fewer than two stages, an unknown mode or a stage that does not exist.
+        ValueError: For an unknown mode, another number of modes than branches, or a stage that
+            does not exist or has no branch.
     """
     last = len(stage_shapes) - 1
-    if last < 1:
+    stages = _branch_stages(branches, last)
+    modes = [fuse] * len(stages) if isinstance(fuse, str) else list(fuse)
+    if len(modes) != len(stages) or any(mode not in FUSE_MODES for mode in modes):
         raise ValueError(
-            f'KFMNeck: stage_shapes={list(stage_shapes)} must hold at least two stages; '
-            'give the backbone more `out_indices` (for example `out_indices=(0, 1, 2, 3)`).'
-        )
-    if fuse not in FUSE_MODES:
-        raise ValueError(f'KFMNeck: fuse={fuse!r} must be one of {FUSE_MODES}.')
-    stages = range(1, last + 1) if branches is None else branches
-    if (
-        not stages
-        or sorted(set(stages)) != list(stages)
-        or not 1 <= stages[0] <= stages[-1] <= last
-    ):
-        raise ValueError(
-            f'KFMNeck: branches={list(stages)} must be ascending stage numbers from 1 to {last}.'
+            f'KFMNeck: fuse={fuse!r} must be one of {FUSE_MODES} or a list of them, '
+            f'one for each of the {len(stages)} branches.'
         )
     plans = []
     unfusible = []
-    for stage in (number - 1 for number in stages):
+    for stage, mode in zip((number - 1 for number in stages), modes, strict=True):
         downsample = stage + 1 < last
-        mode = fuse if downsample else 'none'
+        mode = mode if downsample else 'none'
         if mode != 'none' and stage_shapes[stage + 1][1:] == (1, 1):
             unfusible.append(stage + 1)
             mode = 'none'
@@ -89,36 +87,54 @@ def plan_branches(
         plans.append(BranchPlan(stage, downsample, mode, modules))
     if unfusible:
         warnings.warn(
-            f"KFMNeck: branches {unfusible} are not fused (fuse='none') because the next stage "
-            'is of size 1x1 for this image_size.',
+            f"KFMNeck: the branches of stages {unfusible} are not fused (fuse='none') because the "
+            'next stage is of size 1x1 for this image_size.',
             stacklevel=2,
         )
     return plans
 
 
+def _branch_stages(branches: int | Sequence[int] | None, last: int) -> list[int]:
+    """Stages (from 1) that grow a branch; ``last`` of them can."""
+    candidates = range(1, last + 1)
+    if branches is None:
+        return list(candidates)
+    if isinstance(branches, int) and not isinstance(branches, bool) and branches in candidates:
+        return list(candidates[-branches:])
+    stages = list(branches) if isinstance(branches, Sequence) else []
+    exist = all(stage in candidates for stage in stages)
+    if not stages or not exist or sorted(set(stages)) != stages:
+        raise ValueError(
+            f'KFMNeck: branches={branches!r} must be ascending stage numbers from 1 to {last}, '
+            f'or how many of the deepest stages grow a branch, 1 to {last}.'
+        )
+    return stages
+
+
 class KFMBranch(Branch):
-    """One branch as planned: downsampling, fusion and modules, then average pooling."""
+    """One branch as planned: downsampling, fusion and modules, then average pooling.
+
+    Args:
+        plan: How it is built.
+        stage_shapes: (C, H, W) of every stage.
+        kfm: The fusion module.
+        modules: module1, module2, .. as planned.
+    """
 
     def __init__(
         self,
         plan: BranchPlan,
         stage_shapes: Sequence[StageShape],
         kfm: nn.Module,
-        module: str,
-        width: int | None,
+        modules: Sequence[nn.Module],
     ) -> None:
         super().__init__()
         self.plan = plan
         self.stages_read = plan.stage + (1 if plan.fuse == 'none' else 2)
         self.kfm = kfm
-        shape = stage_shapes[plan.stage]
         if plan.downsample:
-            self.downsample = Downsample(shape, stage_shapes[plan.stage + 1])
-            shape = stage_shapes[plan.stage + 1]
-        self.blocks = Sequential()
-        for stage in plan.modules:
-            self.blocks.append(BranchModule(shape, stage_shapes[stage], module, width))
-            shape = stage_shapes[stage]
+            self.downsample = Downsample(stage_shapes[plan.stage], stage_shapes[plan.stage + 1])
+        self.blocks = Sequential(*modules)
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Return the branch's pooled feature (N, D)."""
@@ -143,8 +159,8 @@ class KFMNeck(MultiBranchNeck):
 
     Branch 1 of a four-stage network: stage 1 -> downsampling -> KFM with stage 2 -> module1 ->
     module2 -> pooling; branch 2: stage 2 -> downsampling -> KFM with stage 3 -> module2; branch 3:
-    stage 3 -> module2. Branches share no weights. Fusion happens in the branches only: the main
-    feature is the pooled last stage, untouched.
+    stage 3 -> module2. Fusion happens in the branches only: the main feature is the pooled last
+    stage, untouched.
 
     The paper does not say whether gradients flow from a branch into the deeper stage it is fused
     with; default yes (``fuse='fused'``), ``'detached'`` and ``'none'`` are the other readings. It
@@ -152,28 +168,42 @@ class KFMNeck(MultiBranchNeck):
 
     Args:
         stage_shapes: (C, H, W) of every stage; filled in by the classifier from a dry run.
-        fuse: ``'fused'``, ``'detached'`` or ``'none'``.
+        fuse: ``'fused'``, ``'detached'`` or ``'none'``, for all branches or one mode per branch.
         module: ``'bottleneck'`` (1x1 -> 3x3 stride 2 -> 1x1) or ``'sepconv'``.
         width: Inner channels of the bottleneck; default a quarter of the module's output.
-        branches: Stages (from 1) that grow a branch; default all but the last.
+        branches: Stages (from 1) that grow a branch, or how many of the deepest do; default all
+            but the last.
+        share_modules: False: branches share no weights. True: modules that take the place of the
+            same stage are one module in all branches, its batch-norm statistics included, which
+            then mix the branches. State dicts list it once per branch, and ``paramwise_cfg`` of an
+            optimiser needs ``bypass_duplicate=True``.
         kfm: Config of the fusion module.
     """
 
     def __init__(
         self,
         stage_shapes: Sequence[StageShape],
-        fuse: str = 'fused',
+        fuse: str | Sequence[str] = 'fused',
         module: str = 'bottleneck',
         width: int | None = None,
-        branches: Sequence[int] | None = None,
+        branches: int | Sequence[int] | None = None,
+        share_modules: bool = False,
         kfm: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(stage_shapes, init_cfg)
         self.plans = plan_branches(self.stage_shapes, fuse, branches)
         fusion = MODELS.build({'type': 'mmkdfuse.KFM', **(kfm or {})})
+        shapes = self.stage_shapes
+
+        def in_place_of(stage: int) -> BranchModule:
+            return BranchModule(shapes[stage - 1], shapes[stage], module, width)
+
+        # Whatever the branch, a module in place of stage s gets a map of the shape of stage s-1.
+        build = cache(in_place_of) if share_modules else in_place_of
         self.branches = ModuleList(
-            KFMBranch(plan, self.stage_shapes, fusion, module, width) for plan in self.plans
+            KFMBranch(plan, shapes, fusion, [build(stage) for stage in plan.modules])
+            for plan in self.plans
         )
 
     def describe(self) -> list[str]:

@@ -46,8 +46,8 @@ class MultiBranchNeck(BaseModule):
         if len(self.stage_shapes) < 2:
             raise ValueError(
                 f'{type(self).__name__}: stage_shapes={self.stage_shapes} must hold at least two '
-                'stages; give the backbone more `out_indices` (for example '
-                '`out_indices=(0, 1, 2, 3)`).'
+                'stages; give the backbone more `out_indices`, for example `(0, 1, 2, 3)` '
+                '(`out_scales` of MViT, `features_only=True` of TIMMBackbone).'
             )
 
     @property

@@ -261,7 +261,7 @@ def test_backbones_of_mmpretrain_with_nothing_else_changed(name):
         (dict(gamma=-0.1), r'gamma=-0.1 must be in \[0, 1\]'),
         (dict(delta=-0.5), 'delta=-0.5 must not be negative'),
         (dict(predict_from='branch4'), "predict_from='branch4' must be one of .*'branch3', 'main'"),
-        (dict(backbone='resnet81'), "did you mean 'resnet18'"),
+        (dict(backbone='resnet180'), "did you mean 'resnet18'"),
         (dict(num_classes=0), 'num_classes=0 must be a positive integer'),
         (dict(image_size=0), 'image_size=0 must be'),
         (dict(neck=dict(fuse='add')), "fuse='add'"),

@@ -24,6 +24,8 @@ SHAPES = {
     'stride 4 of odd sizes': [(4, 30, 27), (6, 8, 7), (8, 2, 2), (10, 1, 1)],
     'one axis shrinks': [(4, 8, 8), (6, 8, 4), (8, 8, 2), (10, 8, 1)],
     'a size that no convolution hits': [(4, 10, 10), (6, 7, 7), (8, 5, 5), (10, 3, 3)],
+    'channels that fall': [(12, 16, 16), (8, 8, 8), (6, 4, 4), (2, 2, 2)],
+    'stride 4 inside': [(4, 40, 24), (6, 40, 24), (8, 10, 6), (10, 10, 6), (12, 3, 2)],
     'growing': [(4, 4, 4), (6, 8, 8), (8, 8, 8), (10, 4, 4)],
 }
 
@@ -161,7 +163,7 @@ def test_branches_into_a_1x1_stage_are_not_fused_with_one_warning(sizes, unfused
     with pytest.warns(UserWarning) as caught:
         neck = neck_of(shapes, fuse=fuse)
     (message,) = [str(warning.message) for warning in caught]
-    assert f'branches {unfused} are not fused' in message and '1x1' in message
+    assert f'branches of stages {unfused} are not fused' in message and '1x1' in message
     fused = [number for number, plan in enumerate(neck.plans, 1) if plan.fuse != 'none']
     assert fused == [number for number in (1, 2) if number not in unfused]
     assert all(feature.shape == (2, 4) for feature in neck(maps_of(shapes)))
@@ -199,10 +201,44 @@ def test_chosen_branches_equal_those_of_the_full_neck(branches):
         torch.testing.assert_close(feature, reference)
 
 
-@pytest.mark.parametrize('branches', [(), (0,), (4,), (2, 1), (1, 1), (-1,)])
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_a_number_means_the_deepest_branches(count):
+    stages = list(range(4 - count, 4))
+    assert plan_branches(HALVING[:4], branches=count) == plan_branches(HALVING[:4], branches=stages)
+    neck = neck_of(HALVING[:4], branches=count)
+    assert [plan.stage + 1 for plan in neck.plans] == stages
+    assert len(neck(maps_of(HALVING[:4]))) == count + 1
+
+
+@pytest.mark.parametrize(
+    'branches', [(), (0,), (4,), (2, 1), (1, 1), (-1,), 0, 4, -1, True, '2', 1.5]
+)
 def test_refused_branches_are_named(branches):
-    with pytest.raises(ValueError, match=r'branches=.*ascending stage numbers from 1 to 3'):
+    with pytest.raises(ValueError, match=r'branches=.*ascending stage numbers from 1 to 3, or how'):
         plan_branches(HALVING[:4], branches=branches)
+
+
+def test_one_mode_of_fusion_per_branch():
+    shapes = HALVING[:4]
+    assert [plan.fuse for plan in plan_branches(shapes, ['none', 'detached', 'fused'])] == [
+        'none', 'detached', 'none'  # stage 3 has no map to be fused with
+    ]  # fmt: skip
+    assert [plan.fuse for plan in plan_branches(shapes, ('fused', 'none'), branches=[2, 3])] == [
+        'fused', 'none'
+    ]  # fmt: skip
+    maps = maps_of(shapes)
+    mixed = neck_of(shapes, fuse=['none', 'fused', 'none'])(maps)
+    alone, fused = neck_of(shapes, fuse='none')(maps), neck_of(shapes)(maps)
+    assert torch.equal(mixed[0], alone[0]) and not torch.equal(mixed[0], fused[0])
+    assert torch.equal(mixed[1], fused[1]) and not torch.equal(mixed[1], alone[1])
+
+
+@pytest.mark.parametrize(
+    'fuse', [['fused'], ['fused'] * 4, [], ['fused', 'add', 'none'], ['fused', None, 'none']]
+)
+def test_refused_modes_of_fusion_are_named(fuse):
+    with pytest.raises(ValueError, match=r'fuse=\[.* one for each of the 3 branches'):
+        plan_branches(HALVING[:4], fuse)
 
 
 def test_one_stage_is_refused_with_the_argument_to_change():
@@ -229,3 +265,55 @@ def test_branches_share_no_weights():
     neck = neck_of(HALVING[:4])
     names = [name for name, _ in neck.named_parameters(remove_duplicate=False)]
     assert len({id(p) for p in neck.parameters()}) == len(names)
+
+
+def parameters(neck):
+    return sum(parameter.numel() for parameter in neck.parameters())
+
+
+def bottleneck(c_in, c_out):
+    width = c_out // 4
+    return c_in * width + 2 * width + 9 * width**2 + 2 * width + width * c_out + 2 * c_out
+
+
+def test_shared_modules_are_there_once():
+    shapes = [(8, 8, 8), (16, 4, 4), (32, 2, 2), (64, 1, 1)]
+    own, shared = (neck_of(shapes, fuse='none', share_modules=s) for s in (False, True))
+    first, second, third = (branch.blocks for branch in shared.branches)
+    assert first[1] is second[0] is third[0] and first[0] is not first[1]
+    # Stage 4 is taken the place of three times, stage 3 once.
+    assert parameters(own) - parameters(shared) == 2 * bottleneck(32, 64)
+    assert shared.state_dict().keys() == own.state_dict().keys()
+    copy = neck_of(shapes, fuse='none', share_modules=True)
+    copy.load_state_dict(shared.state_dict())
+    maps = maps_of(shapes)
+    for a, b in zip(copy(maps), shared(maps), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('module', ['bottleneck', 'sepconv'])
+def test_shared_modules_get_the_gradient_of_every_branch(module):
+    shapes = HALVING[:4]
+    neck, maps = neck_of(shapes, share_modules=True, module=module).eval(), maps_of(shapes)
+    weight = neck.branches[2].blocks[0].layers[0].weight
+    features = neck(maps)[:3]
+    parts = [torch.autograd.grad(f.sum(), weight, retain_graph=True)[0] for f in features]
+    (whole,) = torch.autograd.grad(sum(f.sum() for f in features), weight)
+    torch.testing.assert_close(whole, sum(parts))
+    assert all(part.abs().sum() > 0 for part in parts)
+
+
+def test_equal_weights_give_the_same_features_shared_or_not():
+    shapes, maps = HALVING[:4], maps_of(HALVING[:4])
+    shared = neck_of(shapes, share_modules=True).eval()
+    own = neck_of(shapes).eval()
+    own.load_state_dict(shared.state_dict())
+    for a, b in zip(own(maps), shared(maps), strict=True):
+        assert torch.equal(a, b)
+    assert parameters(own) > parameters(shared)
+
+
+def test_one_branch_shares_nothing():
+    shapes = HALVING[:4]
+    alone, shared = (neck_of(shapes, branches=[1], share_modules=s) for s in (False, True))
+    assert parameters(alone) == parameters(shared)
