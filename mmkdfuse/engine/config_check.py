@@ -210,8 +210,11 @@ def _as_list(value: Any) -> list:
 
 def matches(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """Return the name most similar to ``name`` in a list, empty where none is."""
-    lower = {n.lower(): n for n in names}
-    return [lower[m] for m in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)]
+    lower, wanted = {n.lower(): n for n in names}, name.lower()
+    # `fuse_mode` is `fuse` with an addition, whatever else looks alike.
+    stems = sorted((n for n in lower if wanted.startswith(f'{n}_')), key=len)
+    near = stems[-1:] or difflib.get_close_matches(wanted, lower, n=1, cutoff=cutoff)
+    return [lower[match] for match in near]
 
 
 def nearest(name: Any, names: Iterable[str], cutoff: float = 0.5) -> str:

@@ -122,7 +122,7 @@ MISTAKES = {
     'env_cfg.cudnn_bench': (True, 'cudnn_benchmark'),
     'auto_scale_lr.enabled': (True, 'enable'),
     # names of networks
-    'model.backbone': ('resnet81', 'resnet18'),
+    'model.backbone': ('resnet180', 'resnet18'),
     # top level
     'train_dataloder': ({}, 'train_dataloader'),
     'optimizer_wrapper': ({}, 'optim_wrapper'),
@@ -210,9 +210,9 @@ def test_networks_by_name_with_changes():
     named.model.backbone = dict(arch='resnet18', base_chanels=16)
     (mistake,) = check_config(named)
     assert mistake.startswith('`model.backbone.base_chanels` = 16: ResNet_CIFAR')
-    named.model.backbone = dict(arch='resnet81')
+    named.model.backbone = dict(arch='resnet180')
     (mistake,) = check_config(named)
-    assert mistake.startswith("`model.backbone.arch` = 'resnet81': ")
+    assert mistake.startswith("`model.backbone.arch` = 'resnet180': ")
     named.model.backbone = dict(type='mmpretrain.RegNet', arch='regnetx_400mf', out_indices=(0, 1))
     assert check_config(named) == []
     named.model.backbone = dict(type='mmpretrain.RegNett')
