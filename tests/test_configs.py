@@ -11,7 +11,6 @@ from mmengine.registry import init_default_scope
 
 from mmkdfuse.engine.preflight import preflight
 from mmkdfuse.models import MultiHeadClassifier
-from mmkdfuse.models.networks import network_names
 from mmkdfuse.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -23,7 +22,10 @@ CLASSES = {'cifar10': (10, 32), 'cifar100': (100, 32), 'tiny_imagenet': (200, 64
 # Rows of Tables 2 to 4 of paper 000.
 NETWORKS = {
     'cifar10': ('resnet18', 'resnet50', 'wrn50_2', 'resnext50_32x4d', 'vgg19'),
-    'cifar100': tuple(network_names()),
+    'cifar100': (
+        *('resnet18', 'resnet34', 'resnet50', 'wrn50_2', 'resnext50_32x4d'),
+        *('vgg11', 'vgg16', 'vgg19', 'squeezenet', 'mobilenet_v1'),
+    ),
     'tiny_imagenet': ('resnet18', 'resnet34', 'resnet50', 'vgg16', 'squeezenet', 'mobilenet_v1'),
 }
 ROWS = [(data, network) for data, networks in NETWORKS.items() for network in networks]
@@ -153,6 +155,19 @@ def test_every_row_of_the_tables_has_its_plain_path(folder):
     found = {name for name in NAMES if name.startswith(f'{folder}/')}
     assert found == {f'{folder}/{network}_{data}' for data, network in ROWS}
     assert len(found) == 21
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('teacher/')])
+def test_schedule_of_the_teachers(name, config):
+    cfg = config(name)
+    arch = cfg.model.backbone if isinstance(cfg.model.backbone, str) else cfg.model.backbone.arch
+    lr = 0.01 if arch.startswith(('shufflenet', 'mobilenet')) else 0.05
+    assert cfg.optim_wrapper.optimizer.to_dict() == dict(
+        type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4
+    )
+    assert cfg.param_scheduler.milestones == [150, 180, 210]
+    assert cfg.train_cfg.max_epochs == 240
+    assert cfg.train_dataloader.batch_size == 64
 
 
 @pytest.mark.parametrize('network', ['resnet18', 'resnet34'])

@@ -1,161 +1,28 @@
 """Published weights of the reference networks, renamed to load into our plain classifiers.
 
-A layout is a table of rules, one for each way in which a reference code names a network's
-parameters; ``_LAYOUTS`` says in which layouts a network is published. Whatever the rules leave over
-or make wrong is caught by loading the result strictly into the network.
+The rules are in :mod:`weight_layouts`. Whatever they leave over or make wrong is caught by loading
+the result strictly into the network.
 """
 
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmkdfuse.checkpoint import load_file, load_strictly, write_atomically
-from mmkdfuse.models.backbones import VGG
 from mmkdfuse.models.classifiers.classifier import Classifier
 from mmkdfuse.models.networks import network_config
-
-
-class Rule(NamedTuple):
-    """One step of renaming.
-
-    Attributes:
-        pattern: Regular expression, searched in the name as the rules before left it.
-        replacement: What takes the place of a match.
-        transform: Changes a matching convolution weight (O, I, kH, kW); None leaves it.
-    """
-
-    pattern: str
-    replacement: str
-    transform: Callable[[Tensor], Tensor] | None = None
-
-
-class Layout(NamedTuple):
-    """How a reference code names the parameters of a network.
-
-    Attributes:
-        name: Where it comes from, for messages.
-        marker: Regular expression that some name of this layout, and of no other layout of the
-            same network, begins with.
-        rules: Applied in order, each to the result of those before.
-        dropped: Regular expression for the beginnings of names that the plain network lacks.
-    """
-
-    name: str
-    marker: str
-    rules: tuple[Rule, ...]
-    dropped: str | None = None
-
-
-def _flat(weight: Tensor) -> Tensor:
-    """A 1x1 convolution (O, I, 1, 1) as a linear layer (O, I)."""
-    return weight.flatten(1)
-
-
-def _dense(weight: Tensor) -> Tensor:
-    """A 1x1 convolution of 32 groups (O, I/32, 1, 1) as one of a single group (O, I, 1, 1)."""
-    return torch.block_diag(*weight.flatten(1).chunk(32))[..., None, None]
-
-
-def _residual(container: str, first: Callable[[Tensor], Tensor] | None = None) -> tuple[Rule, ...]:
-    """Rules for a block whose layers (convolution, BN, ReLU, ..) are counted in ``container``."""
-    rules = [Rule(rf'{container}\.0\.', 'conv1.', first), Rule(rf'{container}\.1\.', 'bn1.')]
-    for number, index in ((2, 3), (3, 6)):
-        rules.append(Rule(rf'{container}\.{index}\.', f'conv{number}.'))
-        rules.append(Rule(rf'{container}\.{index + 1}\.', f'bn{number}.'))
-    return (*rules, Rule(r'\.shortcut\.', '.downsample.'))
-
-
-def _stages(suffix: str) -> tuple[Rule, ...]:
-    """Rules for stages named conv2 .. conv5 behind a stem named conv1."""
-    stages = [Rule(rf'^conv{n}{suffix}\.', f'backbone.layer{n - 1}.') for n in (2, 3, 4, 5)]
-    stem = [Rule(r'^conv1\.0\.', 'backbone.conv1.'), Rule(r'^conv1\.1\.', 'backbone.bn1.')]
-    return (*stages, *stem)
-
-
-def _vgg_features(depth: int) -> tuple[Rule, ...]:
-    """Rules from counted layers (convolution, BN, ReLU, pool) to mmpretrain's (module, pool)."""
-    rules = []
-    theirs = ours = 0
-    for convolutions in VGG.arch_settings[depth]:
-        for _ in range(convolutions):
-            for index, part in ((theirs, 'conv'), (theirs + 1, 'bn')):
-                rules.append(Rule(rf'^features\.{index}\.', f'backbone.features.{ours}.{part}.'))
-            theirs, ours = theirs + 3, ours + 1
-        theirs, ours = theirs + 1, ours + 1
-    return tuple(rules)
-
-
-def _vgg(depth: int) -> Layout:
-    classifier = [
-        Rule(rf'^classifier\.{theirs}\.', f'head.layers.{ours}.fc.')
-        for ours, theirs in enumerate((0, 3, 6))
-    ]
-    return Layout('weiaicunzai', r'features\.0\.', (*_vgg_features(depth), *classifier))
-
-
-_FC = Rule(r'^fc\.', 'head.fc.')
-
-# Names of torchvision. The self-distilling network has four classifiers, of which fc4 is the main.
-_RESNET = Layout(
-    'selfdist',
-    r'layer1\.0\.conv1\.',
-    (Rule(r'^(?:conv1|bn1|layer\d)\.', r'backbone.\g<0>'), Rule(r'^fc4\.', 'head.fc.')),
-    dropped=r'(?:scala|attention|fc)[123]\.',
-)
-_WEIAICUNZAI_RESNET = Layout(
-    'weiaicunzai',
-    r'conv2_x\.0\.residual_function\.',
-    (*_residual('residual_function'), *_stages('_x'), _FC),
-)
-# The first convolution of every block has 32 groups there, one in the paper's network.
-_WEIAICUNZAI_RESNEXT = Layout(
-    'weiaicunzai',
-    r'conv2\.0\.split_transforms\.',
-    (*_residual('split_transforms', first=_dense), *_stages(''), _FC),
-)
-_WEIAICUNZAI_SQUEEZENET = Layout(
-    'weiaicunzai',
-    r'fire2\.',
-    (
-        Rule(r'^(?:stem|fire\d)\.', r'backbone.\g<0>'),
-        Rule(r'^conv10\.', 'head.fc.', _flat),
-    ),
-)
-_WEIAICUNZAI_MOBILENET = Layout(
-    'weiaicunzai',
-    r'stem\.1\.depthwise\.',
-    (
-        Rule(r'^stem\.0\.conv\.', 'backbone.stem.0.'),
-        Rule(r'^stem\.0\.bn\.', 'backbone.stem.1.'),
-        Rule(r'^stem\.1\.', 'backbone.stem.3.'),
-        Rule(r'^conv(\d)\.', r'backbone.layer\1.'),
-        _FC,
-    ),
-)
-
-_LAYOUTS: dict[str, tuple[Layout, ...]] = {
-    'resnet18': (_RESNET, _WEIAICUNZAI_RESNET),
-    'resnet34': (_RESNET, _WEIAICUNZAI_RESNET),
-    'resnet50': (_RESNET, _WEIAICUNZAI_RESNET),
-    'wrn50_2': (_RESNET,),
-    'resnext50_32x4d': (_RESNET, _WEIAICUNZAI_RESNEXT),
-    'vgg11': (_vgg(11),),
-    'vgg16': (_vgg(16),),
-    'vgg19': (_vgg(19),),
-    'squeezenet': (_WEIAICUNZAI_SQUEEZENET,),
-    'mobilenet_v1': (_WEIAICUNZAI_MOBILENET,),
-}
+from mmkdfuse.models.weight_layouts import LAYOUTS, Layout, Rule
 
 
 def reference_layouts(network: str) -> tuple[str, ...]:
     """Names of the layouts in which weights of a network are known; empty if there is none."""
-    return tuple(layout.name for layout in _LAYOUTS.get(network, ()))
+    return tuple(layout.name for layout in LAYOUTS.get(network, ()))
 
 
 def convert_reference(
@@ -172,8 +39,8 @@ def convert_reference(
         name: What is converted, for the error message, e.g. ``checkpoint 'resnet18.pth'``.
 
     Returns:
-        The complete state dict, keys ``backbone.*`` and ``head.*``, for as many classes as the
-        classifier in ``state`` has.
+        The complete state dict, keys ``backbone.*``, ``head.*`` and, where the network ends in a
+        convolution, ``neck.*``, for as many classes as the classifier in ``state`` has.
 
     Raises:
         ValueError: If the network is unknown, or ``state`` holds none of its layouts or a parameter
@@ -238,7 +105,7 @@ def _tensors(state: Mapping[str, Any], name: str) -> dict[str, Tensor]:
 
 
 def _find_layout(weights: Mapping[str, Tensor], network: str, name: str) -> Layout:
-    for layout in _LAYOUTS.get(network, ()):
+    for layout in LAYOUTS.get(network, ()):
         if any(re.match(layout.marker, key) for key in weights):
             return layout
     known = ', '.join(reference_layouts(network)) or 'none'

@@ -2,7 +2,8 @@
 
 ``reference_keys/NAME.txt`` lists the layers of a published file in order: name, shape of the
 weight, and ``bias`` or ``bn`` where the layer has more than a weight. The functions follow the
-structures in the papers and know nothing of the package.
+structures in the papers and know nothing of the package. ``s_``: the code of a self-distillation
+paper; ``w_``: weiaicunzai's; ``r_``: RepDistiller's, which SimKD and MFAKD share.
 """
 
 from collections.abc import Iterator
@@ -10,17 +11,24 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from reference_layers import (
+    State,
+    classify,
+    conv,
+    conv_bn_relu,
+    linear,
+    residual_block,
+    torchvision_resnet,
+)
+from repdistiller_networks import repdistiller_output
 from torch import Tensor
 
-State = dict[str, Tensor]
 FOLDER = Path(__file__).parent / 'reference_keys'
 BLOCKS = {
     'resnet18': (2, 2, 2, 2),
     'resnet34': (3, 4, 6, 3),
     'resnet50': (3, 4, 6, 3),
-    'wide_resnet50_2': (3, 4, 6, 3),
     'resnext50': (3, 4, 6, 3),
-    'resnext50_32x4d': (3, 4, 6, 3),
     'vgg11_bn': (1, 1, 2, 2, 2),
     'vgg16_bn': (2, 2, 3, 3, 3),
     'vgg19_bn': (2, 2, 4, 4, 4),
@@ -53,9 +61,14 @@ def random_state(file: str, seed: int = 0) -> State:
     return state
 
 
-def reference_logits(file: str, state: State, images: Tensor) -> Tensor:
-    """Logits (N, K) of the network of ``file`` in evaluation mode."""
+def reference_output(file: str, state: State, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Last stage map (N, C, H, W) and logits (N, K) of a network in evaluation mode.
+
+    Where a network has a convolution behind its last stage, the map is the one before it.
+    """
     source, network = file.split('_', 1)
+    if source == 'r':
+        return repdistiller_output(network, state, images)
     if network.startswith('vgg'):
         return _vgg(state, images, BLOCKS[network])
     if network == 'squeezenet':
@@ -63,25 +76,13 @@ def reference_logits(file: str, state: State, images: Tensor) -> Tensor:
     if network == 'mobilenet':
         return _mobilenet(state, images)
     if source == 's':
-        return _resnet(
-            state,
-            images,
-            ('conv1', 'bn1'),
-            [
-                [f'layer{stage + 1}.{block}.' for block in range(blocks)]
-                for stage, blocks in enumerate(BLOCKS[network])
-            ],
-            [('conv1', 'bn1'), ('conv2', 'bn2'), ('conv3', 'bn3')],
-            'downsample',
-            'fc4',
-        )
+        return torchvision_resnet(state, images, 'fc4')
     suffix, container = (
         ('', 'split_transforms') if network == 'resnext50' else ('_x', 'residual_function')
     )
     return _resnet(
         state,
-        images,
-        ('conv1.0', 'conv1.1'),
+        conv_bn_relu(state, 'conv1.0', 'conv1.1', images),
         [
             [f'conv{stage + 2}{suffix}.{block}.' for block in range(blocks)]
             for stage, blocks in enumerate(BLOCKS[network])
@@ -92,78 +93,37 @@ def reference_logits(file: str, state: State, images: Tensor) -> Tensor:
     )
 
 
-def _conv(state: State, name: str, x: Tensor, stride: int = 1) -> Tensor:
-    weight = state[f'{name}.weight']
-    groups = x.shape[1] // weight.shape[1]
-    padding = weight.shape[-1] // 2
-    return F.conv2d(x, weight, state.get(f'{name}.bias'), stride, padding, groups=groups)
-
-
-def _bn(state: State, name: str, x: Tensor) -> Tensor:
-    mean, var, weight, bias = (
-        state[f'{name}.{part}'] for part in ('running_mean', 'running_var', 'weight', 'bias')
-    )
-    return F.batch_norm(x, mean, var, weight, bias, eps=1e-5)
-
-
-def _conv_bn_relu(state: State, conv: str, bn: str, x: Tensor, stride: int = 1) -> Tensor:
-    return F.relu(_bn(state, bn, _conv(state, conv, x, stride)))
-
-
-def _linear(state: State, name: str, x: Tensor) -> Tensor:
-    return F.linear(x, state[f'{name}.weight'], state[f'{name}.bias'])
-
-
 def _resnet(
     state: State,
     x: Tensor,
-    stem: tuple[str, str],
     stages: list[list[str]],
     layers: list[tuple[str, str]],
     shortcut: str,
     classifier: str,
-) -> Tensor:
-    x = _conv_bn_relu(state, *stem, x)
+) -> tuple[Tensor, Tensor]:
     for stage, blocks in enumerate(stages):
         for block in blocks:
             stride = 2 if stage > 0 and block == blocks[0] else 1
-            x = _block(state, x, block, layers, shortcut, stride)
-    return _linear(state, classifier, x.mean((2, 3)))
+            x = residual_block(state, x, block, layers, shortcut, stride)
+    return classify(state, classifier, x)
 
 
-def _block(
-    state: State, x: Tensor, name: str, layers: list[tuple[str, str]], shortcut: str, stride: int
-) -> Tensor:
-    """A basic block of two 3x3 convolutions, or 1x1, 3x3, 1x1; the first 3x3 one strides."""
-    pairs = [(name + conv, name + bn) for conv, bn in layers if f'{name}{conv}.weight' in state]
-    strided = 0 if len(pairs) == 2 else 1
-    out = x
-    for index, (conv, bn) in enumerate(pairs):
-        out = _bn(state, bn, _conv(state, conv, out, stride if index == strided else 1))
-        if index < len(pairs) - 1:
-            out = F.relu(out)
-    if f'{name}{shortcut}.0.weight' in state:
-        x = _bn(state, f'{name}{shortcut}.1', _conv(state, f'{name}{shortcut}.0', x, stride))
-    return F.relu(out + x)
-
-
-def _vgg(state: State, x: Tensor, blocks: tuple[int, ...]) -> Tensor:
+def _vgg(state: State, x: Tensor, blocks: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     index = 0
     for convolutions in blocks:
         for _ in range(convolutions):  # convolution, batch norm, ReLU
-            x = _conv_bn_relu(state, f'features.{index}', f'features.{index + 1}', x)
+            x = conv_bn_relu(state, f'features.{index}', f'features.{index + 1}', x)
             index += 3
         x = F.max_pool2d(x, 2)
         index += 1
-    x = x.mean((2, 3))
-    x = F.relu(_linear(state, 'classifier.0', x))  # dropout follows
-    x = F.relu(_linear(state, 'classifier.3', x))
-    return _linear(state, 'classifier.6', x)
+    features = F.relu(linear(state, 'classifier.0', x.mean((2, 3))))  # dropout follows
+    features = F.relu(linear(state, 'classifier.3', features))
+    return x, linear(state, 'classifier.6', features)
 
 
-def _squeezenet(state: State, x: Tensor) -> Tensor:
+def _squeezenet(state: State, x: Tensor) -> tuple[Tensor, Tensor]:
     def layer(name: str, x: Tensor) -> Tensor:
-        return _conv_bn_relu(state, f'{name}.0', f'{name}.1', x)
+        return conv_bn_relu(state, f'{name}.0', f'{name}.1', x)
 
     x = F.max_pool2d(layer('stem', x), 2)
     for number in range(2, 10):
@@ -172,15 +132,15 @@ def _squeezenet(state: State, x: Tensor) -> Tensor:
         x = torch.cat(sides, 1) + (x if number in (3, 5, 7) else 0)
         if number in (4, 8):
             x = F.max_pool2d(x, 2)
-    return _conv(state, 'conv10', x).mean((2, 3))
+    return x, conv(state, 'conv10', x).mean((2, 3))
 
 
-def _mobilenet(state: State, x: Tensor) -> Tensor:
-    x = _conv_bn_relu(state, 'stem.0.conv', 'stem.0.bn', x)
+def _mobilenet(state: State, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = conv_bn_relu(state, 'stem.0.conv', 'stem.0.bn', x)
     for name, stride in _mobilenet_blocks():
-        x = _conv_bn_relu(state, f'{name}.depthwise.0', f'{name}.depthwise.1', x, stride)
-        x = _conv_bn_relu(state, f'{name}.pointwise.0', f'{name}.pointwise.1', x)
-    return _linear(state, 'fc', x.mean((2, 3)))
+        x = conv_bn_relu(state, f'{name}.depthwise.0', f'{name}.depthwise.1', x, stride)
+        x = conv_bn_relu(state, f'{name}.pointwise.0', f'{name}.pointwise.1', x)
+    return classify(state, 'fc', x)
 
 
 def _mobilenet_blocks() -> Iterator[tuple[str, int]]:

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference_networks import FOLDER, random_state, reference_logits
+from mmengine.config import Config
+from reference_costs import REFERENCE
+from reference_networks import FOLDER, random_state, reference_output
 
 from mmkdfuse.checkpoint import load_file
 from mmkdfuse.models import Classifier
 from mmkdfuse.models.networks import network_names
 from mmkdfuse.models.reference_weights import convert_file, convert_reference, reference_layouts
+from mmkdfuse.registry import MODELS
 
+TEACHERS = Path(__file__).resolve().parents[2] / 'configs' / 'teacher'
 # Published files by the network that takes their weights.
 FILES = {
     'resnet18': ('s_resnet18', 'w_resnet18'),
@@ -26,6 +30,32 @@ FILES = {
     'vgg19': ('w_vgg19_bn',),
     'squeezenet': ('w_squeezenet',),
     'mobilenet_v1': ('w_mobilenet',),
+    'wrn40_1': ('r_wrn_40_1',),
+    'wrn40_2': ('r_wrn_40_2',),
+    'wrn16_2': ('r_wrn_16_2',),
+    'resnet8x4': ('r_resnet8x4',),
+    'resnet32x4': ('r_resnet32x4',),
+    'resnet110': ('r_resnet110',),
+    'resnet116': ('r_resnet116',),
+    'resnet110x2': ('r_resnet110x2',),
+    'resnet14x2': ('r_resnet14x2',),
+    'resnet38': ('r_resnet38',),
+    'resnet38x2': ('r_resnet38x2',),
+    'vgg8': ('r_vgg8',),
+    'shufflenet_v1': ('r_ShuffleV1',),
+    'shufflenet_v2': ('r_ShuffleV2',),
+    'shufflenet_v2_x1_5': ('r_ShuffleV2_1_5',),
+    'mobilenet_v2': ('r_MobileNetV2',),
+    'mobilenet_v2_x2': ('r_MobileNetV2_1_0',),
+    'vgg11_nobn': ('r_vgg11',),
+    'vgg16_nobn': ('r_vgg16',),
+    'vgg19_nobn': ('r_vgg19',),
+    'vgg11_bn': ('r_vgg11_bn',),
+    'vgg16_bn': ('r_vgg16_bn',),
+    'vgg19_bn': ('r_vgg19_bn',),
+    'resnet10': ('r_resnet10',),
+    'resnet34_in': ('r_resnet34_in',),
+    'resnet50_in': ('r_resnet50_in',),
 }
 # What the self-distilling networks have beside their trunk.
 BRANCHES = (
@@ -34,6 +64,7 @@ BRANCHES = (
     *('fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias', 'fc3.weight', 'fc3.bias'),
 )
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+LARGE_IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 @functools.lru_cache(maxsize=1)
@@ -42,15 +73,17 @@ def classifier(network, num_classes=100):
     return Classifier(network, num_classes, image_size=32)
 
 
-def logits_of(state, network, num_classes=100):
-    model = classifier(network, num_classes)
+def output_of(state, network, images=IMAGES):
+    """Last stage map and logits."""
+    model = classifier(network, len(list(state.values())[-1]))
     model.load_state_dict(state, strict=True)
     model.eval()
     with torch.no_grad():
-        return model(IMAGES)
+        output = model.forward_network(images)
+    return output.stages[-1], output.logits[-1]
 
 
-def assert_equal_logits(found, expected):
+def assert_equal_relative_to_the_largest(found, expected):
     scale = expected.abs().max()
     assert expected.std() > 0.05 * scale  # not all the same
     torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-5)
@@ -68,11 +101,33 @@ def test_every_file_is_tested_and_every_layout_has_a_file():
 @pytest.mark.parametrize(
     'network, file', [(network, file) for network, files in FILES.items() for file in files]
 )
-def test_logits_are_those_of_the_published_network(network, file):
+def test_map_and_logits_are_those_of_the_published_network(network, file):
     state = random_state(file)
+    images = LARGE_IMAGES if REFERENCE[network].size == 64 else IMAGES
     with torch.no_grad():
-        expected = reference_logits(file, state, IMAGES)
-    assert_equal_logits(logits_of(convert_reference(state, network), network), expected)
+        expected = reference_output(file, state, images)
+    for found, wanted in zip(
+        output_of(convert_reference(state, network), network, images), expected, strict=True
+    ):
+        assert_equal_relative_to_the_largest(found, wanted)
+
+
+def test_every_teacher_has_weights_to_convert():
+    configs = [Config.fromfile(path) for path in sorted(TEACHERS.glob('*.py'))]
+    assert len(configs) > 20
+    assert all(reference_layouts(cfg.model.backbone) == ('RepDistiller',) for cfg in configs)
+
+
+@pytest.mark.parametrize(
+    'teacher, file',
+    [('wrn16_2', 'wrn_16_2'), ('vgg8', 'vgg8'), ('mobilenet_v2', 'MobileNetV2')],
+)
+def test_converted_weights_fit_the_model_of_the_teacher_config(teacher, file, tmp_path):
+    state = {f'module.{key}': value for key, value in random_state(f'r_{file}').items()}
+    torch.save({'epoch': 240, 'model': state, 'best_acc': torch.tensor(75.6)}, tmp_path / 'in.pth')
+    convert_file(tmp_path / 'in.pth', tmp_path / 'out.pth', teacher)
+    model = MODELS.build(Config.fromfile(TEACHERS / f'{teacher}_cifar100.py').model)
+    model.load_state_dict(load_file(tmp_path / 'out.pth')['state_dict'], strict=True)
 
 
 def test_the_grouped_convolutions_of_the_smaller_resnext_become_block_diagonal():
@@ -110,8 +165,8 @@ def test_the_class_count_is_found_in_the_file(tmp_path, num_classes):
     written = load_file(tmp_path / 'folder' / 'out.pth')
     assert set(written) == {'meta', 'state_dict'}
     assert written['meta'] == dict(arch='squeezenet', num_classes=num_classes, source='in.pth')
-    found = logits_of(written['state_dict'], 'squeezenet', num_classes)
-    torch.testing.assert_close(found, reference_logits('w_squeezenet', state, IMAGES))
+    _, logits = output_of(written['state_dict'], 'squeezenet')
+    torch.testing.assert_close(logits, reference_output('w_squeezenet', state, IMAGES)[1])
 
 
 def test_weights_of_half_precision_become_those_of_the_network():

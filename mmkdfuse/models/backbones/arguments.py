@@ -4,27 +4,35 @@ from collections.abc import Sequence
 
 NUM_STAGES = 4
 ALL_STAGES = tuple(range(NUM_STAGES))
+THREE_STAGES = tuple(range(3))
 
 
 def check_arguments(
-    owner: str, base_channels: int, out_indices: Sequence[int]
+    owner: str,
+    base_channels: int,
+    out_indices: Sequence[int],
+    stages: Sequence[int] = ALL_STAGES,
+    multiple_of: int = 1,
 ) -> tuple[int, tuple[int, ...]]:
     """Return both arguments, the second one as a tuple.
 
     Args:
         owner: Name of the backbone, for the error message.
         base_channels: Unit of all widths, a positive integer.
-        out_indices: Stages whose maps are returned, ascending, from 0 to 3.
+        out_indices: Stages whose maps are returned, ascending, out of ``stages``.
+        stages: All stages of the backbone.
+        multiple_of: What ``base_channels`` must be divisible by for all widths to be integers.
 
     Raises:
         ValueError: If one is out of range.
     """
-    if not isinstance(base_channels, int) or base_channels < 1:
-        raise ValueError(f'{owner}: base_channels={base_channels!r} must be a positive integer.')
+    if not isinstance(base_channels, int) or base_channels < 1 or base_channels % multiple_of:
+        expected = f'integer divisible by {multiple_of}' if multiple_of > 1 else 'integer'
+        raise ValueError(f'{owner}: base_channels={base_channels!r} must be a positive {expected}.')
     indices = tuple(out_indices)
-    if not indices or list(indices) != sorted(set(indices) & set(ALL_STAGES)):
+    if not indices or list(indices) != sorted(set(indices) & set(stages)):
         raise ValueError(
             f'{owner}: out_indices={indices} must be ascending stage numbers from 0 to '
-            f'{NUM_STAGES - 1}.'
+            f'{stages[-1]}.'
         )
     return base_channels, indices

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
-from torch import Tensor, nn
+from torch import nn
 
 from mmkdfuse.models.backbones.arguments import ALL_STAGES, check_arguments
+from mmkdfuse.models.backbones.staged import StagedBackbone
 from mmkdfuse.models.necks.branch_modules import DepthwiseConv2d
 from mmkdfuse.registry import MODELS
 
@@ -28,7 +28,7 @@ class Separable(nn.Sequential):
 
 
 @MODELS.register_module()
-class MobileNetV1(BaseBackbone):
+class MobileNetV1(StagedBackbone):
     """MobileNetV1 (Howard et al., 2017) for small images.
 
     Stem: 3x3 convolution of stride 1 to 32 channels and a separable block to 64. Stages 1 to 4 end
@@ -73,15 +73,6 @@ class MobileNetV1(BaseBackbone):
         self.layer2 = _stage(4 * base, 8 * base, 2)
         self.layer3 = _stage(8 * base, 16 * base, 6)
         self.layer4 = _stage(16 * base, 32 * base, 2)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the stage maps chosen by ``out_indices``, each (N, C, H, W)."""
-        x = self.stem(x)
-        maps = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-            maps.append(x)
-        return tuple(maps[index] for index in self.out_indices)
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int, stride: int = 2) -> nn.Sequential:

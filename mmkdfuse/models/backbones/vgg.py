@@ -48,9 +48,11 @@ class VGG(_VGG):
         norm_eval: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        base_channels, out_indices = check_arguments('VGG', base_channels, out_indices)
+        owner = type(self).__name__
+        base_channels, out_indices = check_arguments(owner, base_channels, out_indices)
         if depth not in self.arch_settings:
-            raise ValueError(f'VGG: depth={depth!r} must be one of {tuple(self.arch_settings)}.')
+            known = tuple(self.arch_settings)
+            raise ValueError(f'{owner}: depth={depth!r} must be one of {known}.')
         with warnings.catch_warnings():
             # The reference network has a bias before its batch norm, which mmcv advises against.
             warnings.filterwarnings('ignore', 'Unnecessary conv bias')
@@ -67,18 +69,29 @@ class VGG(_VGG):
         for layer in self.features.modules():
             if isinstance(layer, nn.Conv2d):  # initialised otherwise by mmcv's ConvModule
                 layer.reset_parameters()
-        pools = [end - 1 for _, end in self.range_sub_modules[1:-1]]
-        self._cuts = (0, *pools, len(self.features))
+        self._pool_indices = [end - 1 for _, end in self.range_sub_modules]
+        self._cuts = (0, *self._pool_indices[1:-1], len(self.features))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the stage maps chosen by ``out_indices``, each (N, C, H, W)."""
+        height = x.shape[2]
+        skipped = {
+            index
+            for block, index in enumerate(self._pool_indices)
+            if not self._pools(block, height)
+        }
         maps = []
         for stage, (start, end) in enumerate(pairwise(self._cuts)):
             for index in range(start, end):
-                x = self.features[index](x)
+                if index not in skipped:
+                    x = self.features[index](x)
             if stage in self.out_indices:
                 maps.append(x)
         return tuple(maps)
+
+    def _pools(self, block: int, height: int) -> bool:
+        """Whether the max-pool behind a block, counted from 0, is taken for images this high."""
+        return True
 
 
 def _make_features(

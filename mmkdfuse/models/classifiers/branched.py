@@ -15,7 +15,9 @@ from mmkdfuse.structures import NetworkOutput
 class BranchedClassifier(MultiHeadClassifier):
     """One network with branches at its stages; every head is scored, the main one ships.
 
-    A subclass names its neck and returns the terms of its loss.
+    A subclass names its neck and returns the terms of its loss. A convolution that a network has
+    behind its last stage (ShuffleNetV2, MobileNetV2) is not built: branches imitate the last stage
+    and have its channels, so the main classifier reads that stage too.
 
     Args:
         backbone: As for :class:`Classifier`; must yield at least two stage maps.

@@ -14,12 +14,15 @@ from mmkdfuse.models.probe import freeze_unreached, probe_stages
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import NetworkOutput
 
+_POOLING = dict(type='mmpretrain.GlobalAveragePooling')
+
 
 @MODELS.register_module()
 class Classifier(ImageClassifier):
     """mmpretrain's ``ImageClassifier`` without typed-in shapes, for whole batches.
 
-    Channels of the classifier are read off the backbone by one dry run. Labels may be one tensor
+    Channels of the classifier are read off the backbone by one dry run. A network by name comes
+    with its own classifier and, where it has one, its last convolution. Labels may be one tensor
     instead of a list of samples, so that no Python object per image is made in training.
 
     Args:
@@ -64,6 +67,7 @@ class Classifier(ImageClassifier):
         )
         self.num_classes = num_classes
         self.image_size = image_size
+        self._neck_of_network = network.get('neck')
         self._build_top(head or network.get('head'))
         if getattr(self.data_preprocessor, 'channels_last', False):
             # Weights laid out as the images are, so that no convolution converts one of them.
@@ -71,8 +75,13 @@ class Classifier(ImageClassifier):
 
     def _build_top(self, head: dict | None) -> None:
         """Add what stands on the backbone's stages."""
-        self.neck = MODELS.build(dict(type='mmpretrain.GlobalAveragePooling'))
-        self.head = build_main_head(head, self.num_classes, self.stage_shapes[-1][0])
+        channels = self.stage_shapes[-1][0]
+        if self._neck_of_network:
+            self.neck = MODELS.build({**self._neck_of_network, 'in_channels': channels})
+            channels = self.neck.out_channels
+        else:
+            self.neck = MODELS.build(_POOLING)
+        self.head = build_main_head(head, self.num_classes, channels)
 
     @property
     def stage_shapes(self) -> list[tuple[int, int, int]]:
@@ -133,7 +142,7 @@ class Classifier(ImageClassifier):
 
     def deployed(self) -> ImageClassifier:
         """Return the plain mmpretrain classifier that ships, sharing this model's weights."""
-        return plain_classifier(self.backbone, self.head)
+        return plain_classifier(self.backbone, self.head, self.neck)
 
     def describe(self) -> list[str]:
         """Return what the dry run found, one line a fact."""
@@ -157,9 +166,17 @@ def _build_preprocessor(
     return MODELS.build(cfg)
 
 
-def plain_classifier(backbone: nn.Module, head: nn.Module) -> ImageClassifier:
-    """Put a backbone and a classifier together as mmpretrain would, sharing the weights."""
-    neck = MODELS.build(dict(type='mmpretrain.GlobalAveragePooling'))
+def plain_classifier(
+    backbone: nn.Module, head: nn.Module, neck: nn.Module | None = None
+) -> ImageClassifier:
+    """Put a network together as mmpretrain would, sharing the weights.
+
+    Args:
+        backbone: Returns a tuple of maps.
+        head: The classifier.
+        neck: What stands in between; default global average pooling.
+    """
+    neck = neck or MODELS.build(_POOLING)
     model = ImageClassifier(backbone=backbone, neck=neck, head=head)
     return model.train(backbone.training)
 

@@ -1,0 +1,4 @@
+"""SimKD's WRN-40-2, activated after the sums, alone on CIFAR-100, schedule of MFAKD."""
+
+_base_ = './resnet32x4_cifar100.py'
+model = dict(backbone='resnet38x2')
