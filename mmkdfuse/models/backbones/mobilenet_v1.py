@@ -6,7 +6,7 @@ from torch import nn
 
 from mmkdfuse.models.backbones.arguments import ALL_STAGES, check_arguments
 from mmkdfuse.models.backbones.staged import StagedBackbone
-from mmkdfuse.models.necks.branch_modules import DepthwiseConv2d
+from mmkdfuse.models.layers import DepthwiseConv2d
 from mmkdfuse.registry import MODELS
 
 

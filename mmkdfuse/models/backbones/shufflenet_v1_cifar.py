@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmkdfuse.models.backbones.arguments import THREE_STAGES, check_arguments
 from mmkdfuse.models.backbones.staged import StagedBackbone
-from mmkdfuse.models.necks.branch_modules import DepthwiseConv2d, conv_bn_relu
+from mmkdfuse.models.layers import DepthwiseConv2d, conv_bn_relu
 from mmkdfuse.registry import MODELS
 
 GROUPS = 3

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmkdfuse.models.necks.branch_modules import conv_bn_relu
+from mmkdfuse.models.layers import conv_bn_relu
 from mmkdfuse.registry import MODELS
 
 UPSAMPLING = ('nearest', 'bilinear', 'transposed', None)

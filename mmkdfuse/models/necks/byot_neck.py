@@ -7,12 +7,8 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
 
-from mmkdfuse.models.necks.branch_modules import (
-    ConvChain,
-    Downsample,
-    conv_bn_relu,
-    separable_conv_bn_relu,
-)
+from mmkdfuse.models.layers import conv_bn_relu, separable_conv_bn_relu
+from mmkdfuse.models.necks.branch_modules import ConvChain, Downsample
 from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck, pool
 from mmkdfuse.models.probe import StageShape
 from mmkdfuse.registry import MODELS

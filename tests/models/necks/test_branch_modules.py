@@ -4,12 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmkdfuse.models.necks.branch_modules import (
-    BranchModule,
-    DepthwiseConv2d,
-    Downsample,
-    conv_geometry,
-)
+from mmkdfuse.models.necks.branch_modules import BranchModule, Downsample, conv_geometry
 
 
 def out_size(size, stride, padding):
@@ -112,21 +107,3 @@ def test_initialisation_is_that_of_the_reference_networks():
             assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
         if isinstance(layer, nn.BatchNorm2d):
             assert (layer.weight == 1).all() and (layer.bias == 0).all()
-
-
-def test_depthwise_convolution_sees_one_channel_at_a_time():
-    layer = DepthwiseConv2d(3, (1, 1), (1, 1))
-    maps = torch.randn(2, 3, 5, 5)
-    expected = [
-        nn.functional.conv2d(maps[:, c : c + 1], layer.weight[c : c + 1], padding=1)
-        for c in range(3)
-    ]
-    torch.testing.assert_close(layer(maps), torch.cat(expected, dim=1))
-
-
-def test_depthwise_convolution_stays_in_float32_under_autocast_on_the_cpu():
-    layer, maps = DepthwiseConv2d(3, (2, 2), (1, 1)), torch.randn(2, 3, 5, 5)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        inside, of_half = layer(maps), layer(maps.bfloat16())
-    assert torch.equal(inside, layer(maps))
-    assert torch.equal(of_half, layer(maps.bfloat16().float()))
