@@ -1,0 +1,16 @@
+"""A narrow RepVGG of mmpretrain, alone, under protocol G, see docs/results.md."""
+
+_base_ = './baseline_g.py'
+narrow = dict(
+    num_blocks=(1, 2, 4, 1), width_factor=(0.5, 0.5, 0.5, 0.5), stem_channels=32,
+    group_layer_map=None, se_cfg=None,
+)  # fmt: skip
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmpretrain.RepVGG',
+        arch=narrow,
+        strides=(1, 2, 2, 2),
+        out_indices=(0, 1, 2, 3),
+    )
+)
