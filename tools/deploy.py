@@ -1,0 +1,38 @@
+"""Deploy a head: ``python tools/deploy.py CONFIG CHECKPOINT [--head main|branch1|..|ensemble]``."""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mmkdfuse.deploy import deploy
+
+
+def main() -> None:
+    """Parse the arguments, deploy and print what was saved."""
+    parser = argparse.ArgumentParser(description='Write a plain config and checkpoint of one head')
+    parser.add_argument('config', help='config file of the trained model')
+    parser.add_argument('checkpoint', help='checkpoint file of the trained model')
+    parser.add_argument('--head', default='main', help='main, branch1, branch2, .. or ensemble')
+    parser.add_argument('--out', help='folder of the two files; default: beside the checkpoint')
+    parser.add_argument(
+        '--seconds', type=float, default=1.0, help='how long to time each network, 0 for not at all'
+    )
+    parser.add_argument('--device', default='cpu', help='where to time the networks')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='changes: key.of.config=value ...'
+    )
+    args = parser.parse_args()
+    deployed = deploy(
+        args.config,
+        args.checkpoint,
+        args.head,
+        out=args.out,
+        seconds=args.seconds,
+        device=args.device,
+        cfg_options=args.cfg_options,
+    )
+    print(deployed)
+
+
+if __name__ == '__main__':
+    main()
