@@ -74,9 +74,9 @@ def find_needs(backbone: nn.Module, image_size: int | Sequence[int], stages: int
     needs = Needs()
     with _recorded_calls(network, needs) as unskippable, torch.enable_grad():
         maps = stage_maps(network(_image(network, image_size)), backbone)
-    _check(stages, len(maps), backbone)
-    # Not torch.autograd.grad: activation checkpointing does not work with it.
-    torch.stack([feature_map.sum() for feature_map in maps[:stages]]).sum().backward()
+        _check(stages, len(maps), backbone)
+        # Not torch.autograd.grad: activation checkpointing does not work with it.
+        torch.stack([feature_map.sum() for feature_map in maps[:stages]]).sum().backward()
     needs.unneeded = [
         name for name in _outermost_unreached(network, needs) if name not in unskippable
     ]

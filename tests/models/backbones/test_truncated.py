@@ -202,3 +202,12 @@ def test_stages_that_do_not_exist(stages):
 def test_a_backbone_that_does_not_exist():
     with pytest.raises(ValueError, match='is not a known network'):
         TruncatedBackbone('resnet81', 1, SIZE)
+
+
+def test_truncation_does_not_depend_on_the_gradient_mode():
+    config = network_config(BACKBONES['ResNet_CIFAR'])['backbone']
+    backbone = MODELS.build(config)
+    with torch.no_grad():
+        found = truncate(backbone, 1, 32)
+    assert found is not backbone
+    assert found.state_dict().keys() == truncate(backbone, 1, 32).state_dict().keys()
