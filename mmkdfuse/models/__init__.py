@@ -2,6 +2,7 @@
 
 from mmkdfuse.models.backbones import VGG, MobileNetV1, ResNeXt_CIFAR, SqueezeNet
 from mmkdfuse.models.classifiers import BYOT, DML, FKD, KFMSD, Classifier, MultiHeadClassifier
+from mmkdfuse.models.connectors import MBCAConnector
 from mmkdfuse.models.heads import BranchHead
 from mmkdfuse.models.losses import BranchFeatureLoss, MutualKLLoss
 from mmkdfuse.models.necks import KFM, BYOTNeck, FKDNeck, KFMNeck
@@ -18,6 +19,7 @@ __all__ = [
     'KFM',
     'KFMNeck',
     'KFMSD',
+    'MBCAConnector',
     'MobileNetV1',
     'MultiHeadClassifier',
     'MutualKLLoss',

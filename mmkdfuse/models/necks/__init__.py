@@ -1,6 +1,9 @@
 """Necks: what stands between a backbone's stages and the classifiers."""
 
+from mmkdfuse.models.necks.aligned_neck import AlignedNeck
+from mmkdfuse.models.necks.branch_path import BranchPath
 from mmkdfuse.models.necks.byot_neck import BYOTNeck
+from mmkdfuse.models.necks.final_conv import FinalConv
 from mmkdfuse.models.necks.fkd_neck import FKDNeck
 from mmkdfuse.models.necks.kfm import KFM
 from mmkdfuse.models.necks.kfm_neck import KFMNeck, plan_branches
@@ -8,9 +11,12 @@ from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck
 
 __all__ = [
     'KFM',
+    'AlignedNeck',
     'BYOTNeck',
     'Branch',
+    'BranchPath',
     'FKDNeck',
+    'FinalConv',
     'KFMNeck',
     'MultiBranchNeck',
     'plan_branches',
