@@ -1,16 +1,8 @@
 """A narrow RepVGG of mmpretrain, alone, under protocol G, see docs/results.md."""
 
-_base_ = './baseline_g.py'
-narrow = dict(
-    num_blocks=(1, 2, 4, 1), width_factor=(0.5, 0.5, 0.5, 0.5), stem_channels=32,
-    group_layer_map=None, se_cfg=None,
-)  # fmt: skip
+_base_ = ['../_base_/protocols/repvgg_g.py', '../_base_/methods/baseline.py']
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.RepVGG',
-        arch=narrow,
-        strides=(1, 2, 2, 2),
-        out_indices=(0, 1, 2, 3),
-    )
+    num_classes={{_base_.num_classes}},
+    image_size={{_base_.image_size}},
+    backbone={{_base_.backbone}},
 )

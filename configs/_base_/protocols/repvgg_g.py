@@ -1,0 +1,14 @@
+"""Protocol G with a narrow RepVGG of mmpretrain."""
+
+_base_ = './g.py'
+narrow = dict(
+    num_blocks=(1, 2, 4, 1), width_factor=(0.5, 0.5, 0.5, 0.5), stem_channels=32,
+    group_layer_map=None, se_cfg=None,
+)  # fmt: skip
+backbone = dict(
+    _delete_=True,
+    type='mmpretrain.RepVGG',
+    arch=narrow,
+    strides=(1, 2, 2, 2),
+    out_indices=(0, 1, 2, 3),
+)
