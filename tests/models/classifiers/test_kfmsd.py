@@ -218,42 +218,6 @@ def test_any_number_of_stages(build, tiny_backbone, out_indices):
     assert model.head_names[-1] == 'main'
 
 
-NARROW = (4, 8, 12, 16)
-BACKBONES = {
-    'RegNet': dict(arch='regnetx_400mf'),
-    'ResNet': dict(depth=18, stem_channels=4, base_channels=4),
-    'MobileNetV2': dict(widen_factor=0.1, out_indices=(1, 2, 4, 6)),
-    'MobileNetV3': dict(arch='small_050', out_indices=(0, 3, 8, 12)),
-    'ShuffleNetV2': dict(widen_factor=0.5, out_indices=(0, 1, 2)),
-    'ConvNeXt': dict(
-        arch=dict(depths=[1, 1, 1, 1], channels=NARROW), gap_before_final_norm=False
-    ),
-    'SwinTransformer': dict(
-        arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]),
-        img_size=64,
-        pad_small_map=True,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize('name', BACKBONES)
-def test_backbones_of_mmpretrain_with_nothing_else_changed(name):
-    torch.manual_seed(0)
-    backbone = dict(type=f'mmpretrain.{name}', out_indices=(0, 1, 2, 3))
-    backbone.update(BACKBONES[name])
-    model = MODELS.build(dict(type='KFMSD', backbone=backbone, num_classes=K, image_size=64))
-    model.init_weights()
-    images = images_of((64, 64))
-    total, _ = model.parse_losses(model(images, LABELS, mode='loss'))
-    total.backward()
-    missed = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert missed == []
-    model.eval()
-    logits = model(images)
-    assert len(logits) == len(backbone['out_indices'])
-    assert torch.equal(model.deployed()(images, mode='tensor'), logits[-1])
-
-
 @pytest.mark.parametrize(
     ('changes', 'sentence'),
     [
