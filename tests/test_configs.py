@@ -1,6 +1,7 @@
 """Every config file: it loads, passes the preflight, builds its model alone and infers."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmkdfuse.engine.config_check import check_config
 from mmkdfuse.engine.preflight import preflight
-from mmkdfuse.models import MultiHeadClassifier
+from mmkdfuse.models import MFAKD, MultiHeadClassifier
 from mmkdfuse.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -29,7 +31,25 @@ NETWORKS = {
     'tiny_imagenet': ('resnet18', 'resnet34', 'resnet50', 'vgg16', 'squeezenet', 'mobilenet_v1'),
 }
 ROWS = [(data, network) for data, networks in NETWORKS.items() for network in networks]
-PAPER = [name for name in NAMES if name.split('/')[0] in ('kfmsd', 'baseline', 'comparison')]
+# Students with a teacher are called METHOD/TEACHER_STUDENT_DATA or WHAT/.._TEACHER_STUDENT_.._DATA,
+# with the names that teacher/NETWORK_DATA has.
+TRAINED = sorted(
+    {re.sub('_(cifar100|tiny_imagenet)$', '', name[8:]) for name in NAMES if 'teacher/' in name},
+    key=len,
+    reverse=True,
+)
+NETWORK = f'({"|".join(TRAINED)})'
+PAIR = re.compile(rf'(?:^|.*[/_]){NETWORK}_{NETWORK}_(?:\w+_)?(cifar100|tiny_imagenet)$')
+DISTILLED = [name for name in NAMES if PAIR.match(name)]
+ABLATIONS = [name for name in DISTILLED if name.startswith('ablation/')]
+CHECKED = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ABLATIONS else name for name in NAMES
+]
+PAPER = [
+    name
+    for name in NAMES
+    if name.split('/')[0] in ('kfmsd', 'baseline', 'comparison') and name not in DISTILLED
+]
 ALONE = {name: name.replace('kfmsd', 'baseline', 1) for name in NAMES if 'kfmsd' in name}
 PAIRS = [(name, alone) for name, alone in ALONE.items() if alone in NAMES]
 SHARED = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr')
@@ -63,16 +83,20 @@ def report(config):
     return run
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', CHECKED)
 def test_config_passes_the_preflight(name, config, report):
     cfg, found = config(name), report(name)
-    assert found.trainable == found.parameters >= found.deployed.parameters
+    # A teacher's classifier that is reused stays as it is.
+    frozen = cfg.model.num_classes if issubclass(MODELS.get(cfg.model.type), MFAKD) else 0
+    assert found.parameters - found.trainable >= frozen
+    assert found.trainable == found.parameters or frozen
+    assert found.parameters >= found.deployed.parameters
     assert found.batch_size == cfg.train_dataloader.batch_size
     assert found.input_shape == (3, cfg.model.image_size, cfg.model.image_size)
     assert cfg.default_hooks.checkpoint.save_best in found.metrics
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in ABLATIONS])
 def test_the_model_alone_infers(name, config):
     """Without Runner, files and the top-level keys of the config."""
     cfg = config(name)
@@ -157,6 +181,17 @@ def test_every_row_of_the_tables_has_its_plain_path(folder):
     assert len(found) == 21
 
 
+@pytest.mark.parametrize('network', NETWORKS['cifar100'])
+@pytest.mark.parametrize('data', CLASSES)
+def test_every_other_combination_is_an_inherited_config(network, data, tmp_path):
+    path = tmp_path / 'leaf.py'
+    base = CONFIGS / 'kfmsd' / f'resnet18_{data}.py'
+    path.write_text(f'_base_ = {str(base)!r}\nmodel = dict(backbone={network!r})\n')
+    cfg = Config.fromfile(path)
+    assert check_config(cfg) == []
+    assert (cfg.model.backbone, cfg.model.num_classes) == (network, CLASSES[data][0])
+
+
 @pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('teacher/')])
 def test_schedule_of_the_teachers(name, config):
     cfg = config(name)
@@ -168,6 +203,74 @@ def test_schedule_of_the_teachers(name, config):
     assert cfg.param_scheduler.milestones == [150, 180, 210]
     assert cfg.train_cfg.max_epochs == 240
     assert cfg.train_dataloader.batch_size == 64
+
+
+@pytest.mark.parametrize('name', DISTILLED)
+def test_pairs_are_those_of_their_name(name, config):
+    """Networks, schedule and data are those with which student and teacher train alone."""
+    teacher, student, data = PAIR.match(name).groups()
+    cfg, alone, trained = (
+        config(name), config(f'teacher/{student}_{data}'), config(f'teacher/{teacher}_{data}')
+    )  # fmt: skip
+    assert cfg.model.student == alone.model.backbone
+    assert cfg.model.teacher.arch == trained.model.backbone
+    path = f'work_dirs/teacher/{teacher}_{data}/epoch_240.pth'
+    assert cfg.model.teacher.checkpoint == path
+    for key in SHARED:
+        assert cfg.get(key) == alone.get(key), key
+    assert cfg.model.num_classes == alone.model.num_classes
+    assert cfg.default_hooks.verify_teacher.type == 'VerifyTeacherHook'
+    assert cfg.data_preprocessor == trained.data_preprocessor
+
+
+def test_every_row_of_paper_001_has_its_plain_path():
+    rows = [
+        *('wrn40_2_wrn40_1', 'resnet32x4_resnet8x4', 'resnet110x2_resnet110'),
+        *('resnet110x2_resnet116', 'resnet32x4_vgg8', 'wrn40_2_resnet8x4'),
+        *('resnet32x4_shufflenet_v2', 'resnet32x4_shufflenet_v1', 'resnet32x4_wrn16_2'),
+        *('resnet110x2_shufflenet_v2', 'wrn40_2_mobilenet_v2', 'resnet32x4_mobilenet_v2_x2'),
+        *('resnet32x4_wrn40_2', 'resnet32x4_shufflenet_v2_x1_5'),
+    ]
+    tiny = ['vgg19_vgg8', 'vgg16_vgg11', 'resnet34_resnet10', 'resnet50_resnet10']
+    found = {name for name in DISTILLED if name.startswith('mfakd/')}
+    assert found == {f'mfakd/{pair}_cifar100' for pair in rows} | {
+        f'mfakd/{pair}_tiny_imagenet' for pair in tiny
+    }
+    projectors = {name for name in NAMES if name.startswith('ablation/mfakd_projectors/')}
+    assert projectors == {
+        f'ablation/mfakd_projectors/{pair}_{branch}_cifar100'
+        for pair in rows
+        for branch in ('bottleneck', 'sandglass', 'sandglass_plus')
+    }
+
+
+def named_change(folder, change):
+    """What an ablation of MFAKD called ``folder/.._change_..`` changes in the model."""
+    if folder == 'mfakd_losses':
+        return dict(loss=change)
+    if folder == 'mfakd_beta':
+        return dict(beta=float(change.removeprefix('beta').replace('_', '.')))
+    if folder == 'mfakd_upsampling':
+        return dict(connector=dict(upsample=change))
+    if folder == 'mfakd_projectors':
+        return dict(connector=dict(branches=(change,), upsample=None))
+    alignment = dict(sda=dict(branches=('pointwise',)), mbca=dict(upsample=None))
+    return dict(connector=alignment[change])
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablations_change_what_their_name_says_and_nothing_else(name, config):
+    folder, stem = name.split('/')[1:]
+    teacher, student, data = PAIR.match(name).groups()
+    changes = named_change(
+        folder, stem.removeprefix(f'{teacher}_{student}_').removesuffix(f'_{data}')
+    )
+    full = config(f'mfakd/{teacher}_{student}_{data}').model.to_dict()
+    if 'connector' in changes:
+        changes['connector'] = {**full['connector'], **changes['connector']}
+    model = config(name).model.to_dict()
+    assert model == {**full, **changes}
+    assert model != full
 
 
 @pytest.mark.parametrize('network', ['resnet18', 'resnet34'])

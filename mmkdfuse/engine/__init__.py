@@ -6,7 +6,13 @@ mmengine loads go through the safe reader.
 
 from mmkdfuse.checkpoint import register_safe_loaders
 from mmkdfuse.engine.amp import BF16OptimWrapper, amp_optim_wrapper
-from mmkdfuse.engine.hooks import CheckpointHook, InterruptHook, InvalidLossHook, ProgressHook
+from mmkdfuse.engine.hooks import (
+    CheckpointHook,
+    InterruptHook,
+    InvalidLossHook,
+    ProgressHook,
+    VerifyTeacherHook,
+)
 from mmkdfuse.engine.train_loop import ResumableEpochTrainLoop
 
 register_safe_loaders()
@@ -18,5 +24,6 @@ __all__ = [
     'InvalidLossHook',
     'ProgressHook',
     'ResumableEpochTrainLoop',
+    'VerifyTeacherHook',
     'amp_optim_wrapper',
 ]

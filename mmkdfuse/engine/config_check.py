@@ -132,9 +132,14 @@ class _ConfigCheck:
     def _walk_argument(self, path: str, key: str, value: Any, parent: tuple, scope: str) -> None:
         slot, target, keywords = parent
         ours = getattr(target, '__module__', '').startswith('mmkdfuse')
-        if key in NETWORK_KEYS and ours and (isinstance(value, str) or _is_named(value)):
-            self._check_network(path, value, scope)
-            return
+        if key in NETWORK_KEYS and ours:
+            if isinstance(value, (list, tuple)):  # several teachers
+                for index, item in enumerate(value):
+                    self._walk_argument(f'{path}[{index}]', key, item, parent, scope)
+                return
+            if isinstance(value, str) or _is_named(value):
+                self._check_network(path, value, INNER.get(key, Slot('MODELS')).extra, scope)
+                return
         if key == 'constructor' and isinstance(value, str):
             self._resolve(path, value, Slot('OPTIM_WRAPPER_CONSTRUCTORS'), scope, suffix='')
             return
@@ -150,7 +155,8 @@ class _ConfigCheck:
             inner = replace(inner, default=default or inner.default)
         self._walk(path, value, inner, scope)
 
-    def _check_network(self, path: str, value: Any, scope: str) -> None:
+    def _check_network(self, path: str, value: Any, extra: tuple[str, ...], scope: str) -> None:
+        """Check a network's name and the changes beside it; ``extra``: keys that are no changes."""
         name = value if isinstance(value, str) else value['arch']
         if isinstance(name, str) and name.endswith('.py'):
             return
@@ -159,8 +165,8 @@ class _ConfigCheck:
             self._report(path, name, f'not a known network{nearest(name, network_names())}')
         elif isinstance(value, dict):
             backbone = network_config(name)['backbone']
-            backbone.update({k: v for k, v in value.items() if k not in ('arch', 'checkpoint')})
-            self._walk(path, backbone, Slot('MODELS', complete=True), scope)
+            backbone.update({k: v for k, v in value.items() if k != 'arch'})
+            self._walk(path, backbone, Slot('MODELS', complete=True, extra=extra), scope)
 
     def _resolve(
         self, path: str, name: str, slot: Slot, scope: str, suffix: str = '.type'

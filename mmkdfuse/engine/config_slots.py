@@ -62,6 +62,8 @@ _LOADER = Slot(
 _LOOP = Slot('LOOPS', complete=True, given=('runner', 'dataloader', 'evaluator'))
 METRICS = Slot('METRICS', typed=True, complete=True)
 _HOOKS = Slot('HOOKS', typed=True, complete=True, extra=('priority',))
+# A distiller fills in the class count and image size of its networks.
+_NETWORK = Slot('MODELS', typed=True, complete=True, given=('num_classes', 'image_size'))
 
 # Top-level keys that hold components.
 TOP = {
@@ -123,11 +125,14 @@ INNER = {
     'override': Slot('WEIGHT_INITIALIZERS', extra=('name',)),
     'norm_cfg': Slot('MODELS', extra=('requires_grad',)),
     'act_cfg': Slot('MODELS', extra=('inplace',)),
+    'student': _NETWORK,
+    'teacher': replace(_NETWORK, extra=('checkpoint',)),
 }
 NETWORK_KEYS = ('backbone', 'student', 'teacher')
 # What a class of ours builds where `type` is absent and its signature does not say.
 DEFAULT_TYPES = {
     'neck': 'KFMNeck',
+    'connector': 'MBCAConnector',
     'head': 'LinearClsHead',
     'data_preprocessor': 'mmpretrain.ClsDataPreprocessor',
 }

@@ -265,7 +265,7 @@ def _prepare_processes(cfg: Config) -> bool:
 def _run_preflight(cfg: Config) -> None:
     from mmkdfuse.engine.preflight import preflight
 
-    report = preflight(cfg)
+    report = preflight(cfg, training=True)
     if int(os.environ.get('RANK', 0)) == 0:
         print(report, flush=True)
 

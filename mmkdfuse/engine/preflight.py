@@ -28,7 +28,7 @@ class ConfigError(ValueError):
         super().__init__('\n'.join(self.mistakes))
 
 
-def preflight(cfg: Config, data: bool = True) -> PreflightReport:
+def preflight(cfg: Config, data: bool = True, training: bool = False) -> PreflightReport:
     """Check a config before training: first without building anything, then on two images.
 
     The trial builds data sets and model on the CPU, takes one batch forward and backward and one
@@ -37,6 +37,8 @@ def preflight(cfg: Config, data: bool = True) -> PreflightReport:
     Args:
         cfg: The config.
         data: False to leave the data sets alone and try a random batch instead.
+        training: True if training follows: files of teachers must exist. Otherwise the report says
+            which are missing, and the trial goes on without any weights of files.
 
     Raises:
         ConfigError: If anything is wrong; it holds all mistakes.
@@ -46,7 +48,7 @@ def preflight(cfg: Config, data: bool = True) -> PreflightReport:
         raise ConfigError(mistakes)
     scope = cfg.get('default_scope') or 'mmengine'
     with _random_state_kept(), _quiet(), DefaultScope.overwrite_default_scope(scope):
-        trial = Trial(copy.deepcopy(cfg))
+        trial = Trial(copy.deepcopy(cfg), training)
         trial.run(data)
     mistakes, report, cause = trial.mistakes, trial.report, trial.cause
     del trial

@@ -40,6 +40,7 @@ class PreflightReport:
         batch_size: Images per step, over all processes.
         losses: Value of every term before training.
         metrics: Names that validation will log.
+        warnings: What training would stop at.
     """
 
     model: str = ''
@@ -52,6 +53,7 @@ class PreflightReport:
     batch_size: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         shape = 'x'.join(map(str, self.input_shape))
@@ -65,6 +67,7 @@ class PreflightReport:
             terms = ', '.join(f'{name} {value:.3g}' for name, value in self.losses.items())
             lines.append(f'terms: {terms}')
         lines += [f'validation logs: {", ".join(self.metrics)}'] if self.metrics else []
+        lines += [f'but training would stop: {warning}' for warning in self.warnings]
         return '\n'.join(['Preflight passed', *(f'  {line}' for line in lines)])
 
 
@@ -77,8 +80,9 @@ class Trial:
         cause: The first error behind them, if any.
     """
 
-    def __init__(self, cfg: Config):
+    def __init__(self, cfg: Config, training: bool = False):
         self.cfg = cfg
+        self.training = training
         self.report = PreflightReport()
         self.mistakes: list[str] = []
         self.cause: BaseException | None = None
@@ -89,15 +93,22 @@ class Trial:
         path = self.cfg.get('load_from')
         if path and '://' not in path and not os.path.isfile(path):
             self.mistakes.append(f'`load_from` = {path!r}: no such file.')
-        if data:
-            self._read_data()
         model = None
         with self._blame('model'):
             cfg = self.cfg.model
             if self.cfg.get('data_preprocessor') is not None:
                 cfg.setdefault('data_preprocessor', self.cfg.data_preprocessor)
             model = MODELS.build(cfg)
-            model.init_weights()
+        missing = [teacher.missing() for teacher in getattr(model, 'teachers', ())]
+        self.report.warnings = [f'{problem}.' for problem in missing if problem]
+        if self.report.warnings and self.training:
+            self.mistakes += [f'`model.teacher`: {warning}' for warning in self.report.warnings]
+            return
+        if model is not None and not self.report.warnings:
+            with self._blame('model'):
+                model.init_weights()
+        if data:
+            self._read_data()
         if model is None:
             return
         if self.cfg.get('train_dataloader') is not None:

@@ -220,6 +220,61 @@ def test_networks_by_name_with_changes():
     assert "nearest valid name: 'RegNet'" in mistake
 
 
+def distiller(**changes):
+    """A correct distiller, with changes."""
+    cfg = config()
+    model = dict(
+        type='MFAKD',
+        student=dict(arch='resnet8x4', base_channels=8),
+        teacher=[
+            dict(arch='wrn40_2', checkpoint='a.pth'),
+            'resnet32x4',
+            dict(
+                type='mmpretrain.ImageClassifier',
+                backbone=dict(type='mmpretrain.ResNet_CIFAR', depth=18),
+                checkpoint='b.pth',
+            ),
+            dict(type='Classifier', backbone='resnet8x4', checkpoint='c.pth'),
+        ],
+        num_classes=10,
+        image_size=32,
+        connector=dict(branches=('sandglass',)),
+    )
+    cfg.model = {**model, **changes}
+    return cfg
+
+
+def test_students_and_teachers_by_name_config_and_list():
+    assert check_config(distiller()) == []
+    assert check_config(distiller(teacher='wrn40_2', student='some/config.py')) == []
+
+
+@pytest.mark.parametrize(
+    ('changes', 'path', 'near'),
+    [
+        (dict(teachr=1), 'model.teachr', 'teacher'),
+        (dict(backbone='resnet18'), 'model.backbone', ''),
+        (dict(tau=4.0), 'model.tau', ''),
+        (dict(student='resnt8x4'), 'model.student', 'resnet8x4'),
+        (dict(student=dict(arch='vgg8', base_chanels=8)), 'model.student.base_chanels', ''),
+        (dict(student=dict(arch='vgg8', checkpoint='a')), 'model.student.checkpoint', ''),
+        (dict(teacher=dict(arch='wrn40_3')), 'model.teacher.arch', 'wrn40_2'),
+        (dict(teacher=['wrn40_2', 'wrn40_3']), 'model.teacher[1]', 'wrn40_2'),
+        (
+            dict(teacher=[dict(arch='vgg8', chekpoint='a')]),
+            'model.teacher[0].chekpoint',
+            'checkpoint',
+        ),
+        (dict(connector=dict(upsampel=None)), 'model.connector.upsampel', 'upsample'),
+        (dict(connector=dict(type='MBCAConector')), 'model.connector.type', 'MBCAConnector'),
+    ],
+)
+def test_mistakes_around_students_and_teachers(changes, path, near):
+    (mistake,) = check_config(distiller(**changes))
+    assert mistake.startswith(f'`{path}` = ')
+    assert not near or mistake.endswith(f"nearest valid name: '{near}'.")
+
+
 def test_modules_that_cannot_be_imported_are_named_with_the_rest():
     imports = dict(imports=['json', 'no_such_module_a', 'no_such_module_b'])
     mistakes = check_config(config(**{'custom_imports': imports, 'model.gama': 1}))

@@ -4,5 +4,12 @@ from mmkdfuse.engine.hooks.checkpoint_hook import CheckpointHook
 from mmkdfuse.engine.hooks.interrupt_hook import InterruptHook
 from mmkdfuse.engine.hooks.invalid_loss_hook import InvalidLossHook
 from mmkdfuse.engine.hooks.progress_hook import ProgressHook
+from mmkdfuse.engine.hooks.verify_teacher_hook import VerifyTeacherHook
 
-__all__ = ['CheckpointHook', 'InterruptHook', 'InvalidLossHook', 'ProgressHook']
+__all__ = [
+    'CheckpointHook',
+    'InterruptHook',
+    'InvalidLossHook',
+    'ProgressHook',
+    'VerifyTeacherHook',
+]

@@ -42,26 +42,36 @@ class AlignedNeck(BaseModule):
                 ),
             }
         )
-        if isinstance(teacher_neck, dict):
-            teacher_neck = MODELS.build(teacher_neck)
-        self.teacher_neck = teacher_neck
+        built = MODELS.build(teacher_neck) if isinstance(teacher_neck, dict) else teacher_neck
+        self.teacher_neck: nn.Module | None = built
 
     def align(self, student_map: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Return the aligned map, (N, C_t, H_t, W_t).
 
         Args:
             student_map: (N, C_s, H_s, W_s).
-            size: (H_t, W_t); default in the ratio of the probed sizes, without a teacher at hand.
+            size: (H_t, W_t) of the teacher's map; default, where no teacher runs, the student's
+                times the ratio of the probed sizes.
         """
         if size is None:
-            sides = zip(student_map.shape[2:], self.teacher_shape[1:], self.student_shape[1:])
-            height, width = (max(1, round(now * goal / side)) for now, goal, side in sides)
-            size = (height, width)
+            shape, own, goal = student_map.shape, self.student_shape, self.teacher_shape
+            size = (
+                _scaled(shape[2], goal[1], own[1]),
+                _scaled(shape[3], goal[2], own[2]),
+            )
         return self.connector(student_map, size)
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the feature that the teacher's classifier reads, (N, D), from the last map."""
-        aligned = self.align(maps[-1])
+    def pool(self, aligned: Tensor) -> Tensor:
+        """Return the feature that the teacher's classifier reads, (N, D), from the aligned map."""
         if self.teacher_neck is None:
-            return (pool(aligned),)
-        return tuple(self.teacher_neck((aligned,)))
+            return pool(aligned)
+        return self.teacher_neck((aligned,))[-1]
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor]:
+        """Return that feature, (N, D), from the student's last map."""
+        return (self.pool(self.align(maps[-1])),)
+
+
+def _scaled(side: int, goal: int, own: int) -> int:
+    """Return side * goal / own, rounded, at least 1; in integers, so that it can be traced."""
+    return max(1, (2 * side * goal + own) // (2 * own))

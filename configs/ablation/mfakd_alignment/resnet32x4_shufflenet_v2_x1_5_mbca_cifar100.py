@@ -1,0 +1,4 @@
+"""Table 8, ShuffleNetV2x1.5 from ResNet-32x4, MBCA alone. Paper: 79.58 (Table 6: 79.48)."""
+
+_base_ = '../../mfakd/resnet32x4_shufflenet_v2_x1_5_cifar100.py'
+model = dict(connector=dict(upsample=None))

@@ -1,0 +1,4 @@
+"""Table 8, ShuffleNetV2 from ResNet-110x2, Sandglass alone. Paper: 78.26."""
+
+_base_ = '../../mfakd/resnet110x2_shufflenet_v2_cifar100.py'
+model = dict(connector=dict(branches=('sandglass',), upsample=None))

@@ -1,0 +1,4 @@
+"""Table 8, MobileNetV2x2 from ResNet-32x4, Sandglass alone. Paper: 75.32."""
+
+_base_ = '../../mfakd/resnet32x4_mobilenet_v2_x2_cifar100.py'
+model = dict(connector=dict(branches=('sandglass',), upsample=None))

@@ -1,0 +1,4 @@
+"""Table 8, ShuffleNetV1 from ResNet-32x4, Bottleneck alone. Paper: 77.18."""
+
+_base_ = '../../mfakd/resnet32x4_shufflenet_v1_cifar100.py'
+model = dict(connector=dict(branches=('bottleneck',), upsample=None))

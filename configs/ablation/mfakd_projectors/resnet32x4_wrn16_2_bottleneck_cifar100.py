@@ -1,0 +1,4 @@
+"""Table 8, WRN-16-2 from ResNet-32x4, Bottleneck alone. Paper: 77.17."""
+
+_base_ = '../../mfakd/resnet32x4_wrn16_2_cifar100.py'
+model = dict(connector=dict(branches=('bottleneck',), upsample=None))

@@ -1,0 +1,4 @@
+"""Table 7, WRN-40-1 from WRN-40-2, Sandglass alone. Paper: 74.54."""
+
+_base_ = '../../mfakd/wrn40_2_wrn40_1_cifar100.py'
+model = dict(connector=dict(branches=('sandglass',), upsample=None))

@@ -1,0 +1,98 @@
+"""What all distillers share: terms, weights, teachers outside, bad arguments."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_networks import OTHER, STUDENT, TEACHER, K
+
+from mmkdfuse.models import Classifier
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def divergence(teacher, student, tau):
+    """Mean over the batch of KL(softmax(teacher / tau) || softmax(student / tau))."""
+    p, q = log_softmax(teacher / tau), log_softmax(student / tau)
+    return (np.exp(p) * (p - q)).sum(axis=1).mean()
+
+
+def logits_of(*networks, images):
+    with torch.no_grad():
+        return [network(images).double().numpy() for network in networks]
+
+
+@pytest.mark.parametrize('teacher', [TEACHER, [TEACHER, OTHER]])
+@pytest.mark.parametrize(('ce', 'kd', 'tau'), [(0.1, 0.9, 4.0), (1.0, 1.0, 2.0), (0.0, 3.0, 1.0)])
+def test_kd_is_the_formula_on_the_mean_of_the_teachers(build, batch, teacher, ce, kd, tau):
+    model = build('KD', teacher=teacher, ce_weight=ce, kd_weight=kd, tau=tau).eval()
+    student, *teachers = logits_of(
+        model, *(each.network for each in model.teachers), images=batch.images
+    )
+    terms = model(batch.images, batch.labels, mode='loss')
+    expected = kd * tau**2 * divergence(np.mean(teachers, axis=0), student, tau)
+    assert terms['loss_kd'].item() == pytest.approx(expected, rel=1e-3)
+    assert set(terms) == ({'loss_ce', 'loss_kd'} if ce else {'loss_kd'})
+    if ce:
+        expected = -ce * log_softmax(student)[range(4), batch.labels].mean()
+        assert terms['loss_ce'].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_defaults_are_those_of_the_benchmarks(build):
+    kd, dkd, fitnet = (build(method) for method in ('KD', 'DKD', 'FitNet'))
+    assert (kd.ce_weight, kd.kd_weight, kd.tau) == (0.1, 0.9, 4.0)
+    assert (dkd.ce_weight, dkd.kd_weight, dkd.alpha, dkd.beta) == (1.0, 0.0, 1.0, 8.0)
+    assert (fitnet.hint_weight, fitnet.stage, fitnet.kd_weight) == (100.0, 2, 0.0)
+
+
+def test_soft_labels_of_mixed_images_are_taken(build, batch):
+    model = build('KD').eval()
+    hard = model(batch.images, batch.labels, mode='loss')['loss_ce']
+    soft = torch.nn.functional.one_hot(batch.labels, K).float()
+    torch.testing.assert_close(model(batch.images, soft, mode='loss')['loss_ce'], hard)
+
+
+def test_weights_of_teachers_are_loaded_when_training_starts(build, batch, checkpoint):
+    spec = checkpoint(TEACHER)
+    model = build('KD', teacher=spec)
+    trained = Classifier(TEACHER, K, 32)
+    trained.load_state_dict(torch.load(spec['checkpoint'], weights_only=True)['state_dict'])
+    expected = trained.eval()(batch.images)
+    assert not torch.allclose(model.teachers[0](batch.images).logits[-1], expected)
+    model.init_weights()
+    torch.testing.assert_close(model.teachers[0](batch.images).logits[-1], expected)
+
+
+def test_teachers_follow_the_model_to_its_dtype(build):
+    model = build('KD').double()
+    assert {p.dtype for p in model.teachers[0].parameters()} == {torch.float64}
+
+
+def test_the_plan_names_the_teacher(build):
+    lines = build('KD', teacher=dict(**TEACHER, checkpoint='t.pth')).describe()
+    assert lines[-1] == 'teacher resnet8x4: last map 32x8x8, from t.pth'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        (dict(ce_weight=-1), 'ce_weight=-1 and kd_weight=0.9 must be >= 0'),
+        (dict(kd_weight=-1), 'kd_weight=-1 must be >= 0'),
+        (dict(tau=0), 'tau=0 must be positive'),
+        (dict(teacher=[]), r'teacher=\[\] must name at least one network'),
+        (dict(teacher='resnet8x5'), "'resnet8x5' is not a known network"),
+        (
+            dict(student=dict(type='mmpretrain.ImageClassifier', backbone=dict(type='X'))),
+            'student=',
+        ),
+        (
+            dict(student=dict(**STUDENT, checkpoint='s.pth')),
+            "student.checkpoint='s.pth' is not read",
+        ),
+    ],
+)
+def test_refused_arguments_are_named(build, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build('KD', **changes)

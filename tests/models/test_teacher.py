@@ -1,0 +1,143 @@
+"""Ways to name a teacher, freezing, strict loading, and teachers that cannot be."""
+
+import copy
+import re
+
+import pytest
+import torch
+from mmpretrain.models import ImageClassifier
+from torch import nn
+
+from mmkdfuse.models import Classifier
+from mmkdfuse.models.teacher import Teacher, attach, resolve_network
+from mmkdfuse.registry import MODELS
+
+K = 5
+ARCH = dict(arch='resnet8x4', base_channels=4, stem_channels=4)
+FINAL_CONV = dict(arch='shufflenet_v2', base_channels=8)
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def write(path, model, **changes):
+    torch.save(dict(meta={}, state_dict={**model.state_dict(), **changes}), path)
+    return str(path)
+
+
+@pytest.mark.parametrize('arch', [ARCH, FINAL_CONV])
+def test_a_checkpoint_of_the_network_alone_gives_its_logits(tmp_path, arch):
+    trained = Classifier(arch, K, 32).eval()
+    teacher = Teacher(dict(**arch, checkpoint=write(tmp_path / 't.pth', trained)), K, 32)
+    teacher.load()
+    output = teacher(IMAGES)
+    torch.testing.assert_close(output.logits[-1], trained(IMAGES))
+    assert [tuple(stage.shape[1:]) for stage in output.stages] == trained.stage_shapes
+    assert teacher.stage_shapes == trained.stage_shapes
+
+
+def test_it_stays_frozen_in_eval_mode_and_out_of_the_model():
+    teacher = Teacher(ARCH, K, 32)
+    holder = nn.Linear(2, 2)
+    attach(holder, [teacher])
+    holder.train()
+    teacher.train()
+    assert not any(module.training for module in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert not teacher(IMAGES.requires_grad_()).logits[-1].requires_grad
+    assert set(holder.state_dict()) == {'weight', 'bias'}
+    assert copy.deepcopy(holder).teachers[0] is teacher
+
+
+def test_a_config_path_names_a_network_with_its_class_count(tmp_path):
+    path = tmp_path / 'net.py'
+    path.write_text(
+        f'model = dict(type="Classifier", backbone={ARCH}, num_classes={K}, image_size=32)'
+    )
+    assert Teacher(str(path), K, 32).stage_shapes == Teacher(ARCH, K, 32).stage_shapes
+    spec = resolve_network(dict(arch=str(path), checkpoint='weights.pth'))
+    assert (spec.checkpoint, spec.num_classes, spec.classifier) == ('weights.pth', K, None)
+    with pytest.raises(ValueError, match=rf'has {K} classes, expected .* num_classes=7'):
+        Teacher(str(path), 7, 32)
+    with pytest.raises(ValueError, match='takes `checkpoint` beside it, not base_channels'):
+        resolve_network(dict(arch=str(path), base_channels=4))
+    with pytest.raises(FileNotFoundError, match="arch='no.py' is no config file"):
+        resolve_network('no.py')
+
+
+def image_classifier(**changes):
+    backbone = dict(type='mmpretrain.ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4)
+    return dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=backbone,
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=K, in_channels=32),
+        **changes,
+    )
+
+
+def test_any_classifier_of_mmpretrain_teaches(tmp_path):
+    trained = MODELS.build(image_classifier()).eval()
+    path = write(tmp_path / 't.pth', trained)
+    teacher = Teacher(image_classifier(checkpoint=path), K, 32)
+    teacher.load()
+    torch.testing.assert_close(teacher(IMAGES).logits[-1], trained(IMAGES))
+
+
+def test_a_self_distilled_network_teaches_by_its_main_head(tmp_path, tiny_backbone):
+    cfg = dict(type='KFMSD', backbone=tiny_backbone, num_classes=K, image_size=32)
+    trained = MODELS.build(cfg).eval()
+    teacher = Teacher(dict(**cfg, checkpoint=write(tmp_path / 't.pth', trained)), K, 32)
+    teacher.load()
+    torch.testing.assert_close(teacher(IMAGES).logits[-1], trained(IMAGES)[-1])
+    assert sum(p.numel() for p in teacher.parameters()) == sum(
+        p.numel() for p in trained.deployed().parameters()
+    )
+
+
+@MODELS.register_module()
+class ScaledClassifier(ImageClassifier):
+    """Classifies three times its last map."""
+
+    def extract_feat(self, inputs, stage='neck'):
+        return self.neck(tuple(3 * each for each in self.backbone(inputs)))
+
+
+def test_a_map_that_is_changed_before_it_is_classified_is_refused():
+    cfg = dict(image_classifier(), type='ScaledClassifier')
+    with pytest.raises(ValueError, match='does not give its logits from its last map alone'):
+        Teacher(cfg, K, 32)
+
+
+def test_unset_and_missing_files_are_named_with_the_commands(tmp_path):
+    with pytest.raises(FileNotFoundError, match="teacher='resnet8x4' has no checkpoint: train one"):
+        Teacher(ARCH, K, 32).load()
+    path = tmp_path / 'teacher' / 'resnet8x4_cifar100' / 'epoch_240.pth'
+    teacher = Teacher(dict(**ARCH, checkpoint=str(path)), K, 32)
+    sentence = re.escape(f"teacher.checkpoint='{path}' does not exist: train one with ")
+    with pytest.raises(FileNotFoundError, match=sentence) as error:
+        teacher.load()
+    assert 'tools/train.py configs/teacher/resnet8x4_cifar100.py`' in str(error.value)
+    assert 'tools/convert_checkpoint.py' in str(error.value)
+    path.parent.mkdir(parents=True)
+    write(path, Classifier(ARCH, K, 32))
+    assert teacher.missing() is None
+
+
+def test_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path):
+    good = Classifier(ARCH, K, 32)
+    state = good.state_dict()
+    key = 'head.fc.bias'
+
+    def load(state_dict):
+        path = tmp_path / 't.pth'
+        torch.save(state_dict, path)
+        Teacher(dict(**ARCH, checkpoint=str(path)), K, 32).load()
+
+    lacking = {name: value for name, value in state.items() if name != key}
+    with pytest.raises(RuntimeError, match=f'missing: {key}'):
+        load(lacking)
+    with pytest.raises(RuntimeError, match='unexpected: projector.weight'):
+        load({**state, 'projector.weight': torch.zeros(1)})
+    with pytest.raises(RuntimeError, match=rf'misshapen: {key} \(7,\) instead of \({K},\)'):
+        load({**state, key: torch.zeros(7)})
+    with pytest.raises(RuntimeError, match='no `state_dict`: convert published weights with'):
+        load({'model': state, 'epoch': 240})
