@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.logging import MessageHub
 from torch import Tensor
 
@@ -34,15 +33,17 @@ def decoupled_kd(
         beta: Weight of NCKD.
         tau: Temperature, > 0.
     """
-    target = F.one_hot(labels, student_logits.shape[1]).bool()
+    own = labels[:, None]
+    # Columns of all other classes. Gathered, because picking by a mask would wait for the device.
+    columns = torch.arange(student_logits.shape[1] - 1, device=labels.device)
+    other = columns + (columns >= own)
     pairs, rests = [], []
     for logits in (teacher_logits.float(), student_logits.float()):
-        scaled = logits / tau
-        others = scaled.masked_fill(target, float('-inf')).logsumexp(dim=1)
+        rest = logits.gather(1, other)
         # Logits of two classes whose softmax is [p_y, 1 - p_y].
-        pairs.append(torch.stack([scaled[target], others], dim=1))
-        # The label's column is cut out rather than pushed far down.
-        rests.append(logits[~target].reshape(len(labels), -1))
+        total = (rest / tau).logsumexp(dim=1, keepdim=True)
+        pairs.append(torch.cat([logits.gather(1, own) / tau, total], dim=1))
+        rests.append(rest)
     tckd = soft_kl(pairs[0], pairs[1])
     nckd = soft_kl(rests[0], rests[1], tau)
     return tau**2 * (alpha * tckd + beta * nckd)
