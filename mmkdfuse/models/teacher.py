@@ -142,9 +142,11 @@ class Teacher(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, inputs: Tensor) -> NetworkOutput:
-        """Run the network on (N, 3, H, W) images."""
+    def forward(self, inputs: Tensor, classify: bool = True) -> NetworkOutput:
+        """Run the network, or its backbone alone, on (N, 3, H, W) images."""
         stages = stage_maps(self.network.backbone(inputs), self.network.backbone)
+        if not classify:
+            return NetworkOutput(stages, (), ())
         features = tuple(self.network.neck(stages[-1:])) if self.network.with_neck else stages[-1:]
         return NetworkOutput(stages, features, (self.network.head(features),))
 

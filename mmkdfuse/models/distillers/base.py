@@ -90,6 +90,7 @@ class Distiller(Classifier):
         self.verify_teacher = verify_teacher
 
     teachers: tuple[Teacher, ...]
+    asks_logits = True  # whether the method reads the teachers' logits
 
     def terms(
         self, student: NetworkOutput, teachers: Sequence[NetworkOutput], targets: Tensor
@@ -113,7 +114,7 @@ class Distiller(Classifier):
         """Run student, and in ``mode='loss'`` teachers, as :meth:`Classifier.forward`."""
         if mode != 'loss' or data_samples is None:
             return super().forward(inputs, data_samples, mode, indices)
-        teachers = [teacher(inputs) for teacher in self.teachers]
+        teachers = [teacher(inputs, self.asks_logits) for teacher in self.teachers]
         student = self.forward_student(inputs)
         targets = targets_of(data_samples)
         terms = {}

@@ -86,6 +86,7 @@ class MFAKD(Distiller):
         ValueError: If an argument is out of range.
     """
 
+    asks_logits = False
     default_connector: dict = dict(type='mmkdfuse.MBCAConnector')
 
     def __init__(
