@@ -101,6 +101,14 @@ class MBCAConnector(BaseModule):
             )
         if upsample not in UPSAMPLING:
             raise ValueError(f'MBCAConnector: upsample={upsample!r} must be one of {UPSAMPLING}.')
+        self.arguments = dict(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            reduction=reduction,
+            branches=tuple(branches),
+            upsample=upsample,
+            scale=scale,
+        )
         self.upsample = upsample
         inner = out_channels // reduction
         self.branches = ModuleDict(
