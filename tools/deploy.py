@@ -13,6 +13,9 @@ def main() -> None:
     parser.add_argument('config', help='config file of the trained model')
     parser.add_argument('checkpoint', help='checkpoint file of the trained model')
     parser.add_argument('--head', default='main', help='main, branch1, branch2, .. or ensemble')
+    parser.add_argument(
+        '--fold', action='store_true', help='fold batch norms, merge parallel projectors'
+    )
     parser.add_argument('--out', help='folder of the two files; default: beside the checkpoint')
     parser.add_argument(
         '--seconds', type=float, default=1.0, help='how long to time each network, 0 for not at all'
@@ -26,6 +29,7 @@ def main() -> None:
         args.config,
         args.checkpoint,
         args.head,
+        fold=args.fold,
         out=args.out,
         seconds=args.seconds,
         device=args.device,

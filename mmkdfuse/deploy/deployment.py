@@ -1,5 +1,6 @@
 """From a trained model to a plain config and checkpoint of one of its heads."""
 
+import copy
 import io
 import os
 from dataclasses import dataclass, field
@@ -13,13 +14,16 @@ from torch import Tensor, nn
 from mmkdfuse.analysis.cost import Cost, count_cost
 from mmkdfuse.analysis.latency import Latency, compare_latency
 from mmkdfuse.checkpoint import load_file, load_strictly, write_atomically
+from mmkdfuse.deploy.compare import CONNECTOR, networks_to_compare
 from mmkdfuse.deploy.config import deployed_config
 from mmkdfuse.deploy.plans import heads_of, logits_of, plan_head
 from mmkdfuse.engine.launch import ConfigLike, build_model, load_config
+from mmkdfuse.models.classifiers.folded import fold_network
 from mmkdfuse.models.probe import as_size
 from mmkdfuse.version import __version__
 
-TOLERANCE = 1e-5
+_TOLERANCE = 1e-5
+_FOLDED_TOLERANCE = 1e-4
 _TRIAL_IMAGES = 2
 
 
@@ -34,8 +38,9 @@ class Deployed:
         model: The network, in eval mode, as ``mmpretrain.get_model`` gives it.
         difference: Largest difference of its logits from the trained model's, relative to the
             largest logit.
-        costs: Parameters and MACs of the trained model, its main network where that is not the one
-            deployed, and the deployed one, which comes last.
+        costs: Parameters and MACs of what it is compared with, by name, and of the deployed
+            network, which comes last. Compared are the trained model and its main network, or
+            teacher, student alone and connector.
         latencies: Their times, empty if they were not taken.
     """
 
@@ -58,9 +63,12 @@ class Deployed:
         for name, row in numbers.items():
             cells = [pattern.format(value) for pattern, value in zip(formats, row, strict=False)]
             lines.append(f'{name:24}' + ''.join(f'{cell:>16}' for cell in cells))
-        for name, row in list(numbers.items())[:-1]:
-            shares = [f'{1 - new / old:.1%}' for new, old in zip(deployed, row, strict=True)]
-            line = f'{f"  saved of {name}":24}' + ''.join(f'{share:>16}' for share in shares)
+        *others, _ = numbers.items()
+        for name, row in others:
+            if name == CONNECTOR:  # a part of the deployed network
+                continue
+            shares = [f'{new / old - 1:+.1%}' for new, old in zip(deployed, row, strict=True)]
+            line = f'{f"  beside {name}":24}' + ''.join(f'{share:>16}' for share in shares)
             lines.append(line)
         if self.latencies:
             lines.append(f'time: {list(self.latencies.values())[-1].conditions}')
@@ -73,6 +81,7 @@ def deploy(
     checkpoint: str | os.PathLike,
     head: str = 'main',
     *,
+    fold: bool = False,
     out: str | os.PathLike | None = None,
     seconds: float = 1.0,
     device: str | torch.device = 'cpu',
@@ -83,15 +92,19 @@ def deploy(
 
     ``main`` is an ``ImageClassifier`` that mmpretrain loads alone where it has the backbone. A
     branch comes without the stages that it does not read; it, and ``ensemble``, the mean of all
-    logits, need this package installed. That the logits are those of the trained model is checked
-    before anything is written.
+    logits, need this package installed. A student with a teacher has ``main`` only; of MFAKD and
+    SimKD that is student, connector and the teacher's classifier, and needs this package too. That
+    the logits are those of the trained model is checked before anything is written.
 
     Args:
         config: Path of the config that was trained, a shipped one's name, or a loaded config.
         checkpoint: File whose keys must match the model's exactly.
         head: ``'main'``, ``'branch1'``, .. or ``'ensemble'``.
-        out: Folder of the two files ``<config name>_<head>.py`` and ``.pth``, which are replaced if
-            they exist; default ``deployed`` beside the checkpoint.
+        fold: Fold batch norms into convolutions and merge the parallel projectors; needs this
+            package installed.
+        out: Folder of the two files ``<config name>_<head>.py`` and ``.pth``, ``<head>_folded``
+            with ``fold``, which are replaced if they exist; default ``deployed`` beside the
+            checkpoint.
         seconds: How long to time each network; 0 leaves times out.
         device: Where the times are taken.
         cfg_options: Changes with dotted keys, as in training.
@@ -114,7 +127,7 @@ def deploy(
             'be deployed.'
         )
     load_strictly(model, source.get('state_dict', source), f"checkpoint '{checkpoint}'")
-    files = _files(cfg, Path(checkpoint), head, out)
+    files = _files(cfg, Path(checkpoint), f'{head}_folded' if fold else head, out)
     # Weights in another memory format would round otherwise.
     model.eval().to(memory_format=torch.contiguous_format)
     plan = plan_head(model, cfg.model.to_dict(), head)
@@ -122,7 +135,18 @@ def deploy(
     network = _build(written)
     state = _gather(plan.weights, network)
     load_strictly(network, state, f'what was trained of head {head!r}')
-    difference = _compare(model, network, head)
+    difference = _compare(model, network, head, _TOLERANCE)
+    unfolded = network
+    if fold:
+        # Folded beside it and loaded into what the written config builds.
+        folded = copy.deepcopy(network)
+        fold_network(folded, model.image_size)
+        state = folded.state_dict()
+        changes = dict(type='mmkdfuse.FoldedClassifier', image_size=model.image_size)
+        written = deployed_config({**plan.config, **changes}, cfg, model.image_size)
+        network = _build(written)
+        load_strictly(network, state, f'what was folded of head {head!r}')
+        difference = _compare(model, network, head, _FOLDED_TOLERANCE)
     text = written.pretty_text
     meta = dict(head=head, mmkdfuse_version=__version__, cfg=text)
     meta |= {'dataset_meta': known} if (known := _dataset_meta(source)) else {}
@@ -130,9 +154,8 @@ def deploy(
     _write(files, text, dict(meta=meta, state_dict=state))
 
     shape = (3, *as_size(model.image_size))
-    networks = {'trained model': model, 'main network': model.deployed()}
-    if head == 'main':  # the same network
-        del networks['main network']
+    networks = networks_to_compare(model, cfg.model.to_dict(), head)
+    networks |= {'before folding': unfolded} if fold else {}
     networks[f'deployed {head}'] = network
     costs = {name: count_cost(each, shape) for name, each in networks.items()}
     latencies = {}
@@ -179,17 +202,17 @@ def _gather(weights: dict[str, nn.Module], network: nn.Module) -> dict[str, Tens
 
 
 @torch.no_grad()
-def _compare(model: Any, network: nn.Module, head: str) -> float:
+def _compare(model: Any, network: nn.Module, head: str, tolerance: float) -> float:
     """Largest difference of the logits on random images, relative to the largest logit."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_TRIAL_IMAGES, 3, *as_size(model.image_size), generator=generator)
     expected, found = logits_of(model, head, images), network(images)
     scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
     difference = float((found - expected).abs().max() / scale)
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         raise RuntimeError(
             f'head={head!r}: the logits of the deployed network differ from the trained '
-            f"model's by {difference:.1e} of the largest one, expected at most {TOLERANCE:.0e}."
+            f"model's by {difference:.1e} of the largest one, expected at most {tolerance:.0e}."
         )
     return difference
 

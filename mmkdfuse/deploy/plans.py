@@ -10,7 +10,10 @@ from mmkdfuse.deploy.upstream import last_map_only, plain_backbone, plain_config
 from mmkdfuse.models.classifiers.branched import BranchedClassifier
 from mmkdfuse.models.classifiers.classifier import Classifier
 from mmkdfuse.models.classifiers.multi_head import MultiHeadClassifier
+from mmkdfuse.models.distillers.base import Distiller
+from mmkdfuse.models.distillers.mfakd import MFAKD
 from mmkdfuse.models.networks import network_config
+from mmkdfuse.models.teacher import Teacher, resolve_network
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ def plan_head(model: Any, cfg: dict, head: str) -> Plan:
         cfg: The config it was built from.
         head: One of :func:`heads_of`.
     """
+    if isinstance(model, MFAKD):
+        return _aligned(model, cfg)
+    if isinstance(model, Distiller):
+        return _main(model, _network(cfg['student']))
     if head == 'main':
         return _main(model, cfg)
     if isinstance(model, BranchedClassifier):
@@ -136,3 +143,48 @@ def _ensemble(model: Any, cfg: dict) -> Plan:
     )
     weights = {'backbone': model.backbone, 'neck': model.neck, 'head.heads': model.head}
     return Plan(_classifier(_backbone(model, cfg), _neck(model, cfg), head), weights)
+
+
+def _network(named: str | dict) -> dict:
+    """Config of the classifier that a student's or teacher's config stands for."""
+    spec = resolve_network(named)
+    return spec.classifier or dict(backbone=spec.backbone, head=spec.head)
+
+
+def _aligned(model: MFAKD, cfg: dict) -> Plan:
+    """Plan the student, its connectors and the teachers' classifiers."""
+    named = cfg['teacher']
+    each = zip(
+        model.teachers,
+        [named] if isinstance(named, (str, dict)) else named,
+        model.paths,
+        strict=True,
+    )
+    necks, heads = [], []
+    for teacher, config, path in each:
+        teacher_neck, head = _top(teacher, _network(config))
+        heads.append(head)
+        necks.append(
+            dict(
+                type='mmkdfuse.AlignedNeck',
+                student_shape=path.student_shape,
+                teacher_shape=path.teacher_shape,
+                connector=plain_config(model.connector_config),
+                teacher_neck=teacher_neck,
+            )
+        )
+    several = len(heads) > 1
+    neck = dict(type='mmkdfuse.AlignedNecks', paths=necks) if several else necks[0]
+    head = dict(type='mmkdfuse.MeanHead', heads=heads) if several else heads[0]
+    backbone = last_map_only(_backbone(model, _network(cfg['student'])))
+    weights = {'backbone': model.backbone, 'neck': model.neck, 'head': model.head}
+    return Plan(_classifier(backbone, neck, head), weights)
+
+
+def _top(teacher: Teacher, cfg: dict) -> tuple[dict | None, dict]:
+    """Configs of what a teacher has between its last map and its logits: neck and head."""
+    if isinstance(teacher.trained, Classifier):
+        plain = _main(teacher.trained, cfg).config
+        return plain['neck'], plain['head']
+    neck = cfg.get('neck')
+    return neck and plain_config(neck), plain_config(cfg['head'])

@@ -134,6 +134,11 @@ class Teacher(nn.Module):
                 'map alone, expected a network that pools its last map and classifies it.'
             )
 
+    @property
+    def trained(self) -> nn.Module:
+        """The whole classifier as it was trained, of which :attr:`network` is a part."""
+        return self._trained[0]
+
     def train(self, mode: bool = True) -> 'Teacher':
         """Stay in eval mode."""
         return super().train(False)
@@ -185,7 +190,7 @@ class Teacher(nn.Module):
                 'convert published weights with `python tools/convert_checkpoint.py IN OUT --arch '
                 'NETWORK`.'
             )
-        load_strictly(self._trained[0], weights, name)
+        load_strictly(self.trained, weights, name)
 
 
 def attach(model: nn.Module, teachers: Sequence[Teacher]) -> None:

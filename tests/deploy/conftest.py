@@ -20,7 +20,9 @@ def make(tmp_path, tiny_backbone):
     """Writes the checkpoint of a model with random weights and statistics; returns all three."""
 
     def make_model(classes=None, **model):
-        network = dict(backbone=tiny_backbone, num_classes=K, image_size=SIZE)
+        network = dict(num_classes=K, image_size=SIZE)
+        if 'student' not in model:
+            network['backbone'] = tiny_backbone
         cfg = Config(
             dict(
                 default_scope='mmkdfuse',

@@ -26,6 +26,9 @@ BASELINE = dict(type='Classifier')
 VGG = dict(arch='vgg11', base_channels=4)
 STACKED = dict(type='StackedLinearClsHead', mid_channels=[9])
 SHUFFLE = dict(type='mmpretrain.ShuffleNetV2', widen_factor=0.5, out_indices=(0, 1, 2))
+VGG8 = dict(arch='vgg8', base_channels=4)
+MOBILE = dict(arch='mobilenet_v2', base_channels=8)
+WIDE = dict(arch='wrn16_2', base_channels=8)
 SWIN = dict(
     type='mmpretrain.SwinTransformer',
     arch=dict(embed_dims=4, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]),
@@ -33,6 +36,13 @@ SWIN = dict(
     pad_small_map=True,
     out_indices=(0, 1, 2, 3),
 )
+PLAIN = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='StackedLinearClsHead', num_classes=7, in_channels=32, mid_channels=[9]),
+)
+TRANSPOSED = dict(connector=dict(branches=('sandglass', 'pointwise'), upsample='transposed'))
 CASES = [
     (dict(type='KFMSD', predict_from='ensemble', neck=dict(fuse='none')), 'branch2'),
     (dict(type='KFMSD', head=STACKED), 'main'),
@@ -50,6 +60,28 @@ CASES = [
     (dict(type='DML', peers=2), 'main'),
     (dict(type='Classifier', backbone=dict(arch='shufflenet_v2', base_channels=8)), 'main'),
     (BASELINE, 'main'),
+    (dict(type='KD', student=SHUFFLE, teacher=VGG8), 'main'),
+    (dict(type='FitNet', student=MOBILE, teacher=VGG8), 'main'),
+    (dict(type='SimKD', student=VGG8, teacher=WIDE), 'main'),
+    (dict(type='MFAKD', student=VGG8, teacher=WIDE), 'main'),
+    (dict(type='MFAKD', student=MOBILE, teacher=MOBILE, **TRANSPOSED), 'main'),
+    (dict(type='MFAKD', student=VGG8, teacher=PLAIN), 'main'),
+    (
+        dict(
+            type='MFAKD',
+            student=VGG8,
+            teacher=dict(type='KFMSD', backbone=VGG, num_classes=7, image_size=32, head=STACKED),
+        ),
+        'main',
+    ),
+    (
+        dict(
+            type='MFAKD',
+            student=dict(arch='resnet18', base_channels=4, stem_channels=4),
+            teacher=[WIDE, MOBILE, PLAIN],
+        ),
+        'main',
+    ),
 ]
 
 
@@ -86,6 +118,31 @@ def test_the_files_give_the_logits_of_the_trained_head(make, images, changes, he
     network.load_state_dict(saved['state_dict'], strict=True)
     assert saved['meta']['head'] == head
     assert deployed.config.parent == checkpoint.parent / 'deployed'
+
+
+@pytest.mark.parametrize(('changes', 'head'), CASES, ids=name_of)
+def test_folded_files_give_the_same_logits(make, images, changes, head):
+    model, cfg, checkpoint = make(**changes)
+    deployed = deploy(cfg, checkpoint, head, fold=True, seconds=0)
+    assert deployed.config.name == f'model_{head}_folded.py'
+    network = get_model(str(deployed.config), pretrained=str(deployed.checkpoint))
+    expected = expected_logits(model, head, images)
+    with torch.no_grad():
+        found = network(images)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    costs = list(deployed.costs.values())
+    assert list(deployed.costs)[-2:] == ['before folding', f'deployed {head}']
+    assert costs[-1].macs <= costs[-2].macs
+    saved = torch.load(deployed.checkpoint, weights_only=True)['state_dict']
+    network.load_state_dict(saved, strict=True)
+    if changes['type'] in ('MFAKD', 'SimKD'):
+        assert not any('running_mean' in name for name in saved if 'connector' in name)
+
+
+def test_folding_saves_work_where_the_student_map_is_smaller(make):
+    _, cfg, checkpoint = make(type='MFAKD', student=VGG8, teacher=WIDE)
+    costs = deploy(cfg, checkpoint, fold=True, seconds=0).costs
+    assert costs['deployed main'].macs < costs['before folding'].macs
 
 
 @pytest.mark.parametrize('head', ['main', 'branch1', 'branch2', 'ensemble'])
@@ -189,8 +246,8 @@ def test_costs_and_text(make):
     assert small.parameters < whole.parameters and small.macs < whole.macs
     assert list(deployed.latencies) == list(deployed.costs)
     text = str(deployed)
-    share = f'{1 - small.parameters / whole.parameters:.1%}'
-    assert re.search(rf'saved of trained model +{re.escape(share)} ', text)
+    share = f'{small.parameters / whole.parameters - 1:+.1%}'
+    assert re.search(rf'beside trained model +{re.escape(share)} ', text)
     assert f'{small.parameters:,}' in text and 'batch size 1' in text and 'CPU thread(s)' in text
     assert str(deployed.config) in text and str(deployed.checkpoint) in text
 
@@ -200,6 +257,58 @@ def test_the_main_network_is_not_compared_with_itself(make):
     deployed = deploy(cfg, checkpoint, seconds=0)
     assert list(deployed.costs) == ['trained model', 'deployed main']
     assert not deployed.latencies and ' ms' not in str(deployed)
+
+
+@pytest.mark.parametrize('upsample', ['nearest', 'transposed'])
+def test_costs_of_a_student_with_the_teachers_classifier_add_up(make, upsample):
+    model, cfg, checkpoint = make(
+        type='MFAKD', student=MOBILE, teacher=WIDE, connector=dict(upsample=upsample)
+    )
+    deployed = deploy(cfg, checkpoint, seconds=0)
+    costs = deployed.costs
+    assert 'beside student alone' in str(deployed) and 'beside connector' not in str(deployed)
+    assert list(costs) == ['teacher', 'student alone', 'connector', 'deployed main']
+    teacher = model.teachers[0].network
+    assert costs['teacher'] == count_cost(teacher, (3, 32, 32))
+    alone = make(type='Classifier', backbone=MOBILE)[0]
+    assert costs['student alone'] == count_cost(alone, (3, 32, 32))
+    # The student's last convolution and classifier make room for the teacher's classifier.
+    own = sum(p.numel() for part in (alone.neck, alone.head) for p in part.parameters())
+    reused = sum(p.numel() for p in teacher.head.parameters())
+    main = costs['deployed main']
+    expected = costs['student alone'].parameters - own + costs['connector'].parameters + reused
+    assert main.parameters == expected
+    (channels, height, width), wide = alone.stage_shapes[-1], alone.neck.out_channels
+    own = channels * wide * height * width + wide * alone.num_classes
+    reused = teacher.head.in_channels * alone.num_classes
+    assert main.macs == costs['student alone'].macs - own + costs['connector'].macs + reused
+
+
+@pytest.mark.parametrize('method', ['KD', 'DKD', 'FitNet'])
+def test_a_plain_student_is_compared_with_its_teacher(make, method):
+    _, cfg, checkpoint = make(type=method, student=VGG8, teacher=[WIDE, MOBILE])
+    deployed = deploy(cfg, checkpoint, seconds=1e-3)
+    assert list(deployed.costs) == ['teacher wrn16_2', 'teacher mobilenet_v2', 'deployed main']
+    assert list(deployed.latencies) == list(deployed.costs)
+
+
+@pytest.mark.parametrize(
+    ('part', 'matters'),
+    [('neck.connector', True), ('head', True), ('backbone', True), ('teacher', False)],
+)
+def test_what_ships_is_what_is_scored(make, images, part, matters):
+    """The trained path, not the teacher's backbone."""
+    model, cfg, checkpoint = make(type='MFAKD', student=VGG8, teacher=WIDE)
+    changed = model.teachers[0].network.backbone if part == 'teacher' else model.get_submodule(part)
+    before = expected_logits(model, 'main', images)
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.mul_(1.5).add_(0.1)
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    network = deploy(cfg, checkpoint, seconds=0).model
+    assert_same_logits(model, network, 'main', images)
+    with torch.no_grad():
+        assert torch.allclose(network(images), before) is not matters
 
 
 @pytest.mark.parametrize(

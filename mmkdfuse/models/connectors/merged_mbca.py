@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdfuse.models.connectors.mbca import MBCAConnector
+from mmkdfuse.models.connectors.upsampled_conv import UpsampledConv2d
 from mmkdfuse.models.fold import fuse
 from mmkdfuse.registry import MODELS
 
@@ -23,9 +24,7 @@ class MergedMBCAConnector(MBCAConnector):
     - Batch norms are folded into the convolutions, and the mean over the projectors into the last
       one of each: relu(x) / n = relu(x / n).
     - The 3x3 convolutions with which the sandglasses start read the same map and become one.
-    - Behind nearest upsampling by a whole factor f such a convolution is a transposed one of the
-      small map, kernel f + 2, stride f: (f + 2)^2 instead of 9 f^2 products for every pixel,
-      input and output channel.
+    - Behind nearest upsampling it is computed on the small map (:class:`UpsampledConv2d`).
     - 1x1 convolutions with which projectors start run before nearest upsampling.
 
     Args:
@@ -37,8 +36,6 @@ class MergedMBCAConnector(MBCAConnector):
         super().__init__(*args, **kwargs)
         branches = self.branches
         del self.branches
-        scale: Any = self.arguments['scale']
-        self.factor = int(scale) if self.upsample == 'nearest' and scale % 1 == 0 else 1
         self._take(branches.eval())
 
     @classmethod
@@ -69,23 +66,12 @@ class MergedMBCAConnector(MBCAConnector):
             {name: conv for name, conv in firsts.items() if name not in wide}
         )
         self.wide_names = tuple(wide)
-        self.wide: nn.Module | None = None
+        self.wide: UpsampledConv2d | None = None
         if wide:
             weight = torch.cat([firsts[name].weight for name in wide])
-            bias = torch.cat([firsts[name].bias for name in wide])
-            self.wide = self._build_wide(weight, bias)
-
-    def _build_wide(self, weight: Tensor, bias: Tensor) -> nn.Module:
-        channels_out, channels_in = weight.shape[:2]
-        f = self.factor
-        conv: nn.Module
-        if f == 1:
-            conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        else:
-            conv = nn.ConvTranspose2d(channels_in, channels_out, f + 2, stride=f, padding=1)
-            weight = spread(weight, f)
-        conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
-        return conv
+            self.wide = UpsampledConv2d(weight.shape[1], weight.shape[0])
+            self.wide.weight = nn.Parameter(weight)
+            self.wide.bias = nn.Parameter(torch.cat([firsts[name].bias for name in wide]))
 
     def forward(self, student_map: Tensor, size: Sequence[int]) -> Tensor:
         """Return the aligned map, as :class:`MBCAConnector`."""
@@ -100,45 +86,8 @@ class MergedMBCAConnector(MBCAConnector):
             start = conv(x).relu_()
             starts[name] = F.interpolate(start, size) if late else start
         if self.wide is not None:
-            start = self._wide(x, size, late).relu_()
+            start = self.wide(x, size if late else tuple(x.shape[2:])).relu_()
             parts = start.chunk(len(self.wide_names), dim=1)
             starts.update(zip(self.wide_names, parts, strict=True))
         outputs = [self.tails[name](start) for name, start in starts.items()]
         return sum(outputs[1:], start=outputs[0])
-
-    def _wide(self, x: Tensor, size: tuple[int, int], late: bool) -> Tensor:
-        wide: Any = self.wide
-        if self.factor == 1:
-            return wide(F.interpolate(x, size) if late else x)
-        if (x.shape[2] * self.factor, x.shape[3] * self.factor) == size:
-            return wide(x)
-        # An image of another shape than the probed one's may need another ratio.
-        x = F.interpolate(x, size) if late else x
-        return F.conv2d(x, gather(wide.weight), wide.bias, padding=1)
-
-
-def spread(weight: Tensor, factor: int) -> Tensor:
-    """Kernel of the transposed convolution that upsamples and convolves in one.
-
-    Nearest upsampling by f and a 3x3 convolution w with padding 1 make a transposed convolution of
-    stride f and padding 1 whose kernel, of f + 2 taps a side, holds at t the sum of all w[k] with
-    0 <= t + k - 2 < f, in both directions.
-
-    Args:
-        weight: (O, I, 3, 3).
-        factor: f >= 2.
-
-    Returns:
-        (I, O, f + 2, f + 2).
-    """
-    taps, own = torch.arange(factor + 2)[:, None], torch.arange(3)
-    copied = ((taps + own >= 2) & (taps + own < factor + 2)).to(weight)
-    return torch.einsum('tk,oikl,sl->iots', copied, weight, copied)
-
-
-def gather(weight: Tensor) -> Tensor:
-    """Invert :func:`spread`: (I, O, f + 2, f + 2) to (O, I, 3, 3)."""
-    for dim in (2, 3):
-        first, second, last = (weight.select(dim, tap) for tap in (0, 1, -1))
-        weight = torch.stack([last, second - first, first], dim)
-    return weight.transpose(0, 1)

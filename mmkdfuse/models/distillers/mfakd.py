@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from mmkdfuse.models.classifiers.classifier import cross_entropy
 from mmkdfuse.models.distillers.base import Distiller
+from mmkdfuse.models.heads.mean_head import MeanHead
 from mmkdfuse.models.necks.aligned_neck import AlignedNeck
+from mmkdfuse.models.necks.aligned_necks import AlignedNecks
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import NetworkOutput
 
@@ -26,31 +27,6 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'smooth_l1': F.smooth_l1_loss,
     'rmse': root_mean_square,
 }
-
-
-class MeanHead(BaseModule):
-    """Mean of the logits of several classifiers, one feature each."""
-
-    def __init__(self, heads: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.heads = ModuleList(heads)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return logits (N, K) from features, each (N, D_i)."""
-        pairs = zip(self.heads, features, strict=True)
-        return torch.stack([head((feature,)) for head, feature in pairs]).mean(dim=0)
-
-
-class Paths(BaseModule):
-    """Several aligned necks side by side, one for every teacher."""
-
-    def __init__(self, paths: Sequence[AlignedNeck]) -> None:
-        super().__init__()
-        self.paths = ModuleList(paths)
-
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return one feature (N, D_i) for every teacher from the student's last map."""
-        return tuple(path(maps)[-1] for path in self.paths)
 
 
 @MODELS.register_module()
@@ -106,7 +82,7 @@ class MFAKD(Distiller):
             raise ValueError(f'{name}: loss={loss!r} must be one of {(*DISTANCES, "ce")}.')
         if not alpha > 0 or beta < 0:
             raise ValueError(f'{name}: alpha={alpha} must be > 0 and beta={beta} >= 0.')
-        self._connector_cfg = {**self.default_connector, **(connector or {})}
+        self.connector_config = {**self.default_connector, **(connector or {})}
         # Its terms are computed in one pass through the connectors, none by the base class.
         super().__init__(
             student,
@@ -127,19 +103,19 @@ class MFAKD(Distiller):
             AlignedNeck(
                 shape,
                 teacher.stage_shapes[-1],
-                self._connector_cfg,
+                self.connector_config,
                 copy.deepcopy(teacher.network.neck),
             )
             for teacher in self.teachers
         ]
         heads = [copy.deepcopy(teacher.network.head) for teacher in self.teachers]
-        self.neck = paths[0] if len(paths) == 1 else Paths(paths)
+        self.neck = paths[0] if len(paths) == 1 else AlignedNecks(paths)
         self.head = heads[0] if len(heads) == 1 else MeanHead(heads)
 
     @property
     def paths(self) -> list[AlignedNeck]:
         """One neck for every teacher."""
-        return list(self.neck.paths) if isinstance(self.neck, Paths) else [self.neck]
+        return list(self.neck.paths) if isinstance(self.neck, AlignedNecks) else [self.neck]
 
     def _reused(self) -> list[tuple[nn.Module, nn.Module]]:
         """Every frozen module with the teacher's, of which it is a copy."""

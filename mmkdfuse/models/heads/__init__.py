@@ -2,5 +2,6 @@
 
 from mmkdfuse.models.heads.branch_head import BranchHead
 from mmkdfuse.models.heads.ensemble_head import EnsembleHead
+from mmkdfuse.models.heads.mean_head import MeanHead
 
-__all__ = ['BranchHead', 'EnsembleHead']
+__all__ = ['BranchHead', 'EnsembleHead', 'MeanHead']

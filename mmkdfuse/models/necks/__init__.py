@@ -1,6 +1,7 @@
 """Necks: what stands between a backbone's stages and the classifiers."""
 
 from mmkdfuse.models.necks.aligned_neck import AlignedNeck
+from mmkdfuse.models.necks.aligned_necks import AlignedNecks
 from mmkdfuse.models.necks.branch_path import BranchPath
 from mmkdfuse.models.necks.byot_neck import BYOTNeck
 from mmkdfuse.models.necks.final_conv import FinalConv
@@ -12,6 +13,7 @@ from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck
 __all__ = [
     'KFM',
     'AlignedNeck',
+    'AlignedNecks',
     'BYOTNeck',
     'Branch',
     'BranchPath',

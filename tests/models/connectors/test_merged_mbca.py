@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmkdfuse.analysis.cost import count_cost
 from mmkdfuse.models.connectors import MBCAConnector, MergedMBCAConnector
 from mmkdfuse.models.connectors.mbca import BRANCHES
-from mmkdfuse.models.connectors.merged_mbca import gather, spread
 
 SUBSETS = [names for count in range(1, 5) for names in combinations(BRANCHES, count)]
 
@@ -83,14 +83,21 @@ def test_the_original_is_left_as_it_was():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize('factor', [2, 3, 4])
-def test_the_spread_kernel_is_upsampling_and_convolution(factor):
-    weight, x = torch.randn(3, 2, 3, 3).double(), torch.randn(1, 2, 4, 5).double()
-    large = nn.functional.interpolate(x, scale_factor=factor)
-    expected = nn.functional.conv2d(large, weight, padding=1)
-    kernel = spread(weight, factor)
-    found = nn.functional.conv_transpose2d(x, kernel, stride=factor, padding=1)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(gather(kernel), weight)
-    # Products for one input pixel and pair of channels, against the 9 of every copy.
-    assert kernel[0, 0].numel() == (factor + 2) ** 2 < 9 * factor**2
+def test_a_smaller_map_costs_fewer_products():
+    """For every small pixel and pair of channels 16 instead of 36 in the wide convolution."""
+
+    class Path(nn.Module):
+        def __init__(self, connector):
+            super().__init__()
+            self.connector = connector
+
+        def forward(self, x):
+            return self.connector(x, (8, 8))
+
+    connector = make(scale=2)
+    merged = MergedMBCAConnector.merge(connector)
+    assert_equal(connector, merged, (4, 4), (8, 8))  # adds up the taps, once
+    before, after = (count_cost(Path(each), (5, 4, 4)) for each in (connector, merged))
+    wide, point = 2 * 5 * 6 * 4 * 4 * (36 - 16), 5 * 3 * 4 * 4 * (4 - 1)
+    assert before.macs - after.macs == wide + point
+    assert after.parameters < before.parameters

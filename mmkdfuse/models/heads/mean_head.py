@@ -1,0 +1,32 @@
+"""Several classifiers that vote with equal weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import ModuleList
+from mmpretrain.models.heads import ClsHead
+from torch import Tensor, nn
+
+from mmkdfuse.registry import MODELS
+
+
+@MODELS.register_module()
+class MeanHead(ClsHead):
+    """Mean of the logits of several classifiers, one feature each.
+
+    Args:
+        heads: The classifiers, modules or configs.
+        **kwargs: ``loss``, ``topk``, .. of mmpretrain's ``ClsHead``.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module | dict], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads = ModuleList(
+            head if isinstance(head, nn.Module) else MODELS.build(head) for head in heads
+        )
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """Return logits (N, K) from one feature (N, D_i) for every classifier."""
+        pairs = zip(self.heads, feats, strict=True)
+        return torch.stack([head((feature,)) for head, feature in pairs]).mean(dim=0)
