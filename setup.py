@@ -120,6 +120,7 @@ if __name__ == '__main__':
             'matplotlib<3.11',
             'scikit-learn>=1.3,<2',
             'pillow>=9.2',
+            'filelock>=3.12',
         ],
         cmdclass={'build_py': BuildPy, 'develop': Develop, 'editable_wheel': EditableWheel},
         zip_safe=False,

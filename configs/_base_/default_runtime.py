@@ -3,6 +3,8 @@
 default_scope = 'mmkdfuse'
 custom_imports = dict(imports=['mmkdfuse.registry'], allow_failed_imports=False)
 default_hooks = dict(
+    # Terms of the loss stay on the device until a log line or a checkpoint shows them.
+    runtime_info=dict(type='RuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -1,4 +1,4 @@
-"""Any data set laid out as one folder of images per class, in memory."""
+"""Any data set laid out as one folder of images per class, in memory or memory-mapped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mmkdfuse.datasets.disk_cache import Arrays, cache_name, fingerprint
-from mmkdfuse.datasets.image_files import EXTENSIONS, read_images
+from mmkdfuse.datasets.disk_cache import Arrays, cache_name, cached, fingerprint
+from mmkdfuse.datasets.image_files import EXTENSIONS, ImageFiles, machine_memory
 from mmkdfuse.datasets.image_store import StoreDataset
+from mmkdfuse.datasets.once_per_node import first_on_node
 from mmkdfuse.registry import DATASETS
 
 
@@ -73,12 +74,24 @@ def _size(resize: int | Sequence[int] | None) -> tuple[int, int] | None:
     return size[0], size[1]
 
 
+def _in_memory(files: ImageFiles, share: float) -> bool:
+    """Whether every process of this machine can hold the images, all in a share of its memory.
+
+    The memory counts, not what of it is free just now: all processes must come to one answer,
+    since they build a cache together.
+    """
+    # torchrun's; other launchers do not tell.
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    return files.nbytes * processes <= share * machine_memory()
+
+
 @DATASETS.register_module()
 class ImageFolder(StoreDataset):
     """Images in ``data_root/data_prefix/CLASS/**``; all of one size, or resized to one.
 
-    Labels follow the sorted folder names, or ``classes``. For large images, or more than memory
-    holds, use ``mmpretrain.CustomDataset`` with a file pipeline.
+    Labels follow the sorted folder names, or ``classes``. Images that memory does not hold are
+    decoded once into a file, from which a batch reads its own. For images of varying size use
+    ``mmpretrain.CustomDataset`` with a file pipeline.
 
     Args:
         data_root: Folder of the data set.
@@ -87,14 +100,18 @@ class ImageFolder(StoreDataset):
         reference_prefix: Split whose class folders must be the same, if it exists: a class that is
             missing in one split would shift all labels behind it. None skips the check.
         resize: None, a side of a square in pixels, or (height, width); bilinear.
-        cache: Folder of a cache on disk, True for ``data_root/.mmkdfuse_cache``, None or False for
-            none. A change of any file's name, size or time renews it.
+        cache: Folder of a memory-mapped cache on disk, True for ``data_root/.mmkdfuse_cache``,
+            False for none. None is False where the images of all processes of the machine take no
+            more than ``memory_share`` of its memory, else True; machines of one run that differ
+            in memory need True or False. A change of any file's name, size or time renews it.
+        memory_share: 0..1, see ``cache``.
         **kwargs: ``num_classes``, ``subset``, ``subset_seed``, ``test_mode`` of
-            :class:`StoreDataset`.
+            :class:`StoreDataset`. A subset is held in memory.
 
     Raises:
         ValueError: A missing folder, an empty class folder, class lists that differ, a bad
-            ``resize``, an unreadable image, or images of different size.
+            ``resize`` or ``memory_share``, an unreadable image, images of different size, or with
+            ``cache=False`` more than memory holds.
         RuntimeError: The cache cannot be written.
     """
 
@@ -106,9 +123,12 @@ class ImageFolder(StoreDataset):
         reference_prefix: str | None = 'train',
         resize: int | Sequence[int] | None = None,
         cache: str | bool | None = None,
+        memory_share: float = 0.5,
         **kwargs: Any,
     ) -> None:
         size = _size(resize)
+        if not 0 <= memory_share <= 1:
+            raise ValueError(f'memory_share={memory_share} must lie in 0..1')
         if isinstance(classes, str):
             raise ValueError(f'classes={classes!r} must be a list of class names')
         folder = Path(data_root, data_prefix)
@@ -122,15 +142,19 @@ class ImageFolder(StoreDataset):
         files = [list_images(folder / name) for name in names]
         paths = [path for members in files for path in members]
 
-        def read() -> Arrays:
+        def decode() -> tuple[ImageFiles, np.ndarray]:
             labels = np.repeat(np.arange(len(files)), [len(members) for members in files])
-            return read_images(paths, size), labels
+            return ImageFiles(paths, size), labels
 
-        super().__init__(
-            classes=names,
-            read=read,
-            cache=Path(data_root, '.mmkdfuse_cache') if cache is True else cache or None,
-            cache_name=cache_name(type(self).__name__, folder.name, folder, size),
-            cache_key=lambda: fingerprint(paths, names, size),
-            **kwargs,
-        )
+        def read() -> Arrays:
+            if not cache:
+                images, labels = decode()
+                if cache is False or _in_memory(images, memory_share):
+                    return images.read(), labels
+            own = Path(data_root, '.mmkdfuse_cache')
+            target = Path(cache) if isinstance(cache, str) and cache else own
+            name = cache_name(type(self).__name__, folder.name, folder, size)
+            key = fingerprint(paths, names, size)
+            return first_on_node(lambda: cached(target, name, key, decode))
+
+        super().__init__(classes=names, read=read, **kwargs)

@@ -1,6 +1,8 @@
 """Class folders: order, conversion, sizes, and one clear sentence for everything wrong."""
 
 import os
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import DefaultScope
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
+from torch.utils.data import DataLoader
 
+from mmkdfuse.datasets import identity_collate, image_files, image_folder
 from mmkdfuse.registry import DATASETS
 
 
@@ -164,10 +168,81 @@ def test_cached_images_are_used_without_decoding(root):
     assert len(build(root, cache=True, subset=5)) == 5
 
 
-def test_more_images_than_memory(root, monkeypatch):
-    monkeypatch.setattr(os, 'sysconf', lambda name: 10)
-    with pytest.raises(ValueError, match='12 images of 8x8 need .*CustomDataset'):
-        build(root)
+@pytest.fixture
+def memory(monkeypatch):
+    """Sets the memory of the machine in bytes; 12 images of 8x8 take 2304."""
+
+    def limit(size):
+        for module in (image_files, image_folder):
+            monkeypatch.setattr(module, 'machine_memory', lambda: size)
+
+    return limit
+
+
+def mapped(root):
+    return str(root / '.mmkdfuse_cache') in Path('/proc/self/maps').read_text()
+
+
+@pytest.mark.parametrize(
+    ('size', 'processes', 'share', 'on_disk'),
+    [
+        (4608, 1, 0.5, False),  # just half of it
+        (4607, 1, 0.5, True),
+        (4608, 2, 0.5, True),  # every process has its own
+        (4608, 2, 1.0, False),
+        (10**12, 1, 0.0, True),
+    ],
+)
+def test_images_that_memory_does_not_hold_are_mapped(
+    root, memory, monkeypatch, size, processes, share, on_disk
+):
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(processes))
+    plain = build(root)
+    memory(size)
+    data = build(root, memory_share=share)
+    assert (root / '.mmkdfuse_cache').exists() == mapped(root) == on_disk
+    assert torch.equal(data.store.images, plain.store.images)
+    assert torch.equal(data.store.labels, plain.store.labels)
+    for key, value in plain.__getitems__([11, 0, 5]).items():
+        assert torch.equal(data.__getitems__([11, 0, 5])[key], value)
+
+
+def test_no_cache_and_more_images_than_memory(root, memory):
+    memory(2303)
+    with pytest.raises(ValueError, match='12 images of 8x8 need .*cache=True.*CustomDataset'):
+        build(root, cache=False)
+    assert len(build(root, cache=True)) == 12
+
+
+@pytest.mark.parametrize('share', [-0.1, 1.5])
+def test_bad_memory_share(root, share):
+    with pytest.raises(ValueError, match='memory_share='):
+        build(root, memory_share=share)
+
+
+def test_a_folder_is_decoded_into_the_cache_chunk_by_chunk(tmp_path, monkeypatch):
+    """Never more than a chunk in memory, and nothing decoded twice."""
+    for k in range(40):
+        save(tmp_path / 'train' / f'c{k % 2}' / f'{k:02}.png', k, size=(96, 96))
+    image = 3 * 96 * 96
+    monkeypatch.setattr(image_files, '_CHUNK_BYTES', 4 * image)
+    plain = build(tmp_path, cache=False)
+    tracemalloc.start()
+    data = build(tmp_path, cache=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * image  # the buffer of 4, and one image of every thread
+    assert torch.equal(data.store.images, plain.store.images)
+
+
+@pytest.mark.filterwarnings('ignore:This process .* is multi-threaded')
+def test_worker_processes_read_the_mapped_images(root):
+    data = build(root, cache=True)
+    loader = DataLoader(data, batch_size=5, num_workers=2, collate_fn=identity_collate)
+    batches = list(loader)
+    images = torch.cat([batch['inputs'] for batch in batches])
+    assert torch.equal(images, build(root, cache=False).store.images)
+    assert torch.cat([batch['labels'] for batch in batches]).tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_file_pipeline_of_mmpretrain_stays_usable(root):

@@ -124,7 +124,7 @@ def test_cache(folder):
     first = build(folder, 'train', cache=True)
     again = build(folder, 'train', cache=True)
     assert torch.equal(first.store.images, again.store.images)
-    assert len(os.listdir(folder.parent / '.mmkdfuse_cache')) == 1
+    assert len([*(folder.parent / '.mmkdfuse_cache').glob('[!.]*')]) == 1
 
 
 def test_archive_is_checked_unpacked_and_read(folder, tmp_path, monkeypatch):

@@ -1,0 +1,23 @@
+"""MFAKD on ImageNet, ResNet-18 from ResNet-34, images read from files. Not in the paper.
+
+    bash tools/dist_train.sh configs/mfakd/resnet34_resnet18_imagenet.py 8
+
+``configs/teacher/resnet34_imagenet.py`` says how to convert torchvision's teacher. mmpretrain's
+needs no conversion: ``mim download mmpretrain --config resnet34_8xb32_in1k --dest FOLDER``, then
+``--cfg-options model.teacher.checkpoint=FOLDER/resnet34_8xb32_in1k_20210831-f257d4e6.pth``.
+"""
+
+_base_ = [
+    '../_base_/datasets/imagenet.py',
+    '../_base_/schedules/imagenet_100e.py',
+    '../_base_/methods/mfakd.py',
+]
+_checkpoint = 'work_dirs/teacher/resnet34_imagenet/epoch_100.pth'
+model = dict(
+    num_classes={{_base_.num_classes}},
+    image_size={{_base_.image_size}},
+    student=dict(
+        type='mmpretrain.ResNet', depth=18, out_indices=(0, 1, 2, 3), zero_init_residual=False
+    ),
+    teacher=dict(arch='resnet34_in', checkpoint=_checkpoint),
+)
