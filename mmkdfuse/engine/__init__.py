@@ -8,11 +8,14 @@ from mmkdfuse.checkpoint import register_safe_loaders
 from mmkdfuse.engine.amp import BF16OptimWrapper, amp_optim_wrapper
 from mmkdfuse.engine.hooks import (
     CheckpointHook,
+    CompileHook,
     InterruptHook,
     InvalidLossHook,
     ProgressHook,
+    RuntimeInfoHook,
     VerifyTeacherHook,
 )
+from mmkdfuse.engine.optim_wrapper import OptimWrapper
 from mmkdfuse.engine.train_loop import ResumableEpochTrainLoop
 
 register_safe_loaders()
@@ -20,10 +23,13 @@ register_safe_loaders()
 __all__ = [
     'BF16OptimWrapper',
     'CheckpointHook',
+    'CompileHook',
     'InterruptHook',
     'InvalidLossHook',
+    'OptimWrapper',
     'ProgressHook',
     'ResumableEpochTrainLoop',
+    'RuntimeInfoHook',
     'VerifyTeacherHook',
     'amp_optim_wrapper',
 ]

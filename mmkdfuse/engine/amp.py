@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmkdfuse.engine.optim_wrapper import OptimWrapper
 from mmkdfuse.registry import OPTIM_WRAPPERS
 
-_PLAIN_TYPES = ('OptimWrapper', 'mmengine.OptimWrapper')
+_PLAIN_TYPES = ('OptimWrapper', 'mmkdfuse.OptimWrapper', 'mmengine.OptimWrapper')
 _AMP_TYPES = ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper')
 _BF16_TYPES = ('BF16OptimWrapper', 'mmkdfuse.BF16OptimWrapper')
 
@@ -22,8 +22,10 @@ class BF16OptimWrapper(OptimWrapper):
     """Runs forward and loss under bfloat16 autocast, on CPUs too.
 
     mmengine's ``AmpOptimWrapper`` refuses to run without a GPU. bfloat16 has the exponent range of
-    float32, so no loss scaling is needed; weights, gradients and optimizer state stay float32.
-    Takes the arguments of ``OptimWrapper`` (``accumulative_counts``, ``clip_grad``, ...).
+    float32, so no loss scaling is needed; weights, gradients and optimizer state stay float32. On
+    GPUs no step waits for the device, unlike with ``AmpOptimWrapper``, whose dynamic loss scale
+    needs to know in every step whether a gradient overflowed. Takes the arguments of
+    ``OptimWrapper`` (``accumulative_counts``, ``clip_grad``, ...).
     """
 
     @contextmanager

@@ -17,6 +17,7 @@ from torch import nn
 
 from mmkdfuse.checkpoint import latest_checkpoint, load_file, load_strictly
 from mmkdfuse.engine.amp import amp_optim_wrapper
+from mmkdfuse.engine.hooks.compile_hook import CompileHook
 from mmkdfuse.engine.pretrained import StartWeightsHook
 from mmkdfuse.engine.run_record import last_validation, write_record
 from mmkdfuse.registry import MODELS
@@ -100,6 +101,7 @@ def train(
             _run_preflight(cfg)
         runner = _build_runner(cfg)
         runner.register_hook(StartWeightsHook())
+        _compile(runner)
         runner.train()
         metrics = last_validation(runner)
         if is_main_process():
@@ -288,6 +290,14 @@ def _build_runner(cfg: Config) -> Runner:
         name = cfg.get('experiment_name') or Path(cfg.filename or 'run').stem
         cfg.experiment_name = f'{name}_{number}'
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _compile(runner: Runner) -> None:
+    """Follow the config's ``compile``, a bool or arguments of ``torch.compile``."""
+    # Taken out: the Runner would compile the whole training step, which fails in the second epoch.
+    options = runner.cfg.pop('compile', None)
+    if options or isinstance(options, dict):
+        runner.register_hook(CompileHook(**(options if isinstance(options, dict) else {})))
 
 
 def _load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> None:

@@ -25,17 +25,28 @@ class InterruptHook(Hook):
     The exit status is 128 plus the signal's number: 130 or 143. A second signal ends the process at
     once. A signal during validation takes effect when the validation is over; with gradient
     accumulation the accumulated step is completed first. In a distributed run one process that got
-    a signal stops all of them at the same iteration. The previous handlers are put back when the
-    training ends. Outside the main thread, where Python allows no handlers, signals act as before.
+    a signal stops all of them at the same iteration: the processes ask each other every
+    ``interval`` updates of the weights, at the end of every epoch and after every validation. The
+    previous handlers are put back when the training ends. Outside the main thread, where Python
+    allows no handlers, signals act as before.
+
+    Args:
+        interval: Updates of the weights after which the processes of a distributed run ask each
+            other, at least 1. One process alone stops at once.
 
     Raises:
+        ValueError: ``interval`` is not a positive integer.
         SystemExit: From the training loop, after a signal.
     """
 
     # After the checkpoint hook: the best checkpoint of an interrupted validation is saved first.
     priority = 'LOWEST'
 
-    def __init__(self) -> None:
+    def __init__(self, interval: int = 10) -> None:
+        if not isinstance(interval, int) or interval < 1:
+            raise ValueError(f'InterruptHook interval={interval!r}, expected an integer >= 1')
+        self.interval = interval
+        self._updates = 0  # since the processes asked each other
         self._signal = 0
         self._handlers: dict[int, Any] = {}
         self._process = 0
@@ -43,7 +54,7 @@ class InterruptHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Take over the signals."""
-        self._signal = 0
+        self._signal = self._updates = 0
         if is_distributed():
             dist = torch.distributed
             # Over the CPU: asking all processes must not wait for the GPU's queue.
@@ -71,7 +82,17 @@ class InterruptHook(Hook):
     ) -> None:
         """Stop here if a signal came, unless gradients wait for the next iteration."""
         updated = getattr(runner.optim_wrapper, 'should_update', None)
-        if updated is None or updated():
+        if updated is not None and not updated():
+            return
+        self._updates += 1
+        if self._group is None:
+            due = bool(self._signal)
+        else:
+            # The same in all processes, whichever got a signal.
+            due = self._updates >= self.interval or self.end_of_epoch(
+                runner.train_dataloader, batch_idx
+            )
+        if due:
             self._stop_if_asked(runner, iterations=runner.iter + 1)
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
@@ -87,11 +108,13 @@ class InterruptHook(Hook):
             os.kill(os.getpid(), number)
         self._signal = number
         # os.write: the signal may have come in the middle of a print or log call.
-        text = f'\n{signal.Signals(number).name}: stopping after this iteration; again: at once\n'
+        after = 'this iteration' if self._group is None else f'at most {self.interval} iterations'
+        text = f'\n{signal.Signals(number).name}: stopping after {after}; again: at once\n'
         os.write(2, text.encode())
 
     def _stop_if_asked(self, runner: Runner, iterations: int) -> None:
         number = self._signal
+        self._updates = 0
         if self._group is not None:
             asked = torch.tensor([number])
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self._group)

@@ -5,72 +5,74 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook, RuntimeInfoHook
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
-from torch import Tensor
 
 from mmkdfuse.registry import HOOKS
 
 _NEVER = 2**62
+_PREFIX = 'train/'
 
 
 @HOOKS.register_module()
 class InvalidLossHook(Hook):
     """Stops training at the first loss term that is not finite.
 
-    The terms are the entries of the model's log variables with "loss" in their name. On a CPU they
-    are read in every iteration. On a GPU reading would wait for the device, so the first bad
-    iteration is recorded there and read every ``interval`` iterations, and before every checkpoint
-    and every stop: nothing is saved after a bad step. Weights that are not finite are refused, too.
+    The terms are the entries of the model's log variables with "loss" in their name. Reading them
+    waits for the device, so they are read every ``interval`` iterations, where a log line reads
+    them anyway, and before every checkpoint and every stop: training goes on for fewer than
+    ``interval`` iterations after a bad one, and nothing is saved after it. The error names the
+    first bad iteration, its terms and its learning rate. In a distributed run all processes stop
+    together. Weights that are not finite are refused, too.
 
     Args:
-        interval: Iterations between two readings on a GPU, at least 1.
+        interval: Iterations between two readings, at least 1.
 
     Raises:
-        ValueError: ``interval`` is not a positive integer.
+        ValueError: ``interval`` is not a positive integer, or the run has no ``RuntimeInfoHook``,
+            which records the terms.
         RuntimeError: From the training loop; names iteration, epoch, terms and learning rate.
     """
 
-    # After the runtime information, before learning rates change and anything is saved.
-    priority = 'ABOVE_NORMAL'
+    # After the timer, so that the wait for the device is no part of an iteration's time; before a
+    # log line shows bad terms, learning rates change or anything is saved.
+    priority = 55
 
     def __init__(self, interval: int = 50) -> None:
         if not isinstance(interval, int) or interval < 1:
             raise ValueError(f'InvalidLossHook interval={interval!r}, expected an integer >= 1')
         self.interval = interval
-        self._clear()
-
-    def _clear(self) -> None:
-        self._terms: list[str] = []
-        self._first: Tensor | None = None  # per term: first bad iteration, or _NEVER
-        self._value: Tensor | None = None  # per term: the value of that iteration
-        self._steps: dict[int, tuple[int, float]] = {}  # iteration -> epoch, learning rate
+        self._unread = 0
+        self._loggers: list[LoggerHook] = []
+        self._savers: list[CheckpointHook] = []
 
     def before_train(self, runner: Runner) -> None:
         """Forget an earlier run."""
-        self._clear()
+        if not any(isinstance(hook, RuntimeInfoHook) for hook in runner.hooks):
+            raise ValueError(
+                'InvalidLossHook finds no RuntimeInfoHook, which records the terms of the loss: '
+                'keep default_hooks.runtime_info or remove default_hooks.invalid_loss'
+            )
+        self._unread = 0
+        self._loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        savers = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        self._savers = [hook for hook in savers if not hook.by_epoch]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Record the terms; read them where that costs nothing or is due."""
-        terms = {
-            name: torch.as_tensor(value).detach().float().reshape(())
-            for name, value in (outputs or {}).items()
-            if 'loss' in name
-        }
-        if list(terms) != self._terms:
-            self._read(runner)
-            self._terms = list(terms)
-        on_cpu = True
-        if terms:
-            on_cpu = self._record(runner, torch.stack(list(terms.values())))
-        if self.every_n_train_iters(runner, self.interval) or self._is_saved_now(runner):
+        """Read the terms if it is due."""
+        self._unread += 1
+        if (
+            self.every_n_train_iters(runner, self.interval)
+            or self._is_logged_now(batch_idx)
+            or self._is_saved_now(runner)
+        ):
             self._read(runner, together=True)
-        elif on_cpu:
-            self._read(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Read before the epoch's checkpoint."""
@@ -97,62 +99,68 @@ class InvalidLossHook(Hook):
                 + _advice(runner)
             )
 
-    def _record(self, runner: Runner, values: Tensor) -> bool:
-        """Note the first bad iteration of every term; True if that happened on the CPU."""
-        if self._first is None or self._value is None:
-            self._first = torch.full_like(values, _NEVER, dtype=torch.int64)
-            self._value = torch.zeros_like(values)
-        fresh = ~torch.isfinite(values) & (self._first == _NEVER)
-        self._first = torch.where(fresh, runner.iter, self._first)
-        self._value = torch.where(fresh, values, self._value)
-        self._steps[runner.iter] = (runner.epoch, _learning_rate(runner))
-        return values.device.type == 'cpu'
-
-    def _read(self, runner: Runner, together: bool = False) -> None:
-        """Raise if a recorded term was bad; ``together``: in any process of a distributed run."""
-        if self._first is None or self._value is None:
-            return
-        worst = self._first.min()
-        if together:
-            all_reduce(worst, 'min')
-        iteration = int(worst)
-        if iteration == _NEVER:
-            self._first = self._value = None
-            self._steps.clear()
-            return
-        bad = {
-            name: value
-            for name, first, value in zip(
-                self._terms, self._first.tolist(), self._value.tolist(), strict=True
-            )
-            if first == iteration
-        }
-        if len(bad) > 1:
-            bad.pop('loss', None)  # the sum of the others
-        terms = ', '.join(f"'{k}' is {'NaN' if math.isnan(v) else v}" for k, v in bad.items())
-        epoch, rate = self._steps[iteration]
-        raise RuntimeError(
-            f'training stopped at iteration {iteration + 1} in epoch {epoch + 1}: loss term '
-            f'{terms or "in another process is not finite"} (learning rate {rate:g}); '
-            + _advice(runner)
-        )
+    def _is_logged_now(self, batch_idx: int) -> bool:
+        """Whether a log line shows this iteration, for which the terms are read anyway."""
+        return any(hook.every_n_inner_iters(batch_idx, hook.interval) for hook in self._loggers)
 
     def _is_saved_now(self, runner: Runner) -> bool:
         """Whether a checkpoint hook that counts iterations saves after this one."""
         return any(
-            isinstance(hook, CheckpointHook)
-            and not hook.by_epoch
-            and (
-                hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
-                or (hook.save_last and hook.is_last_train_iter(runner))
-            )
-            for hook in runner.hooks
+            hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+            or (hook.save_last and hook.is_last_train_iter(runner))
+            for hook in self._savers
+        )
+
+    def _read(self, runner: Runner, together: bool = False) -> None:
+        """Raise if a term was bad; ``together``: in any process of a distributed run."""
+        hub = runner.message_hub
+        newest = hub.get_info('iter', 0)
+        bad = _first_bad(hub, self._unread, newest)
+        worst = torch.tensor(min((first for first, _ in bad.values()), default=_NEVER))
+        if together:
+            all_reduce(worst, 'min')
+        self._unread = 0
+        iteration = int(worst)
+        if iteration == _NEVER:
+            return
+        terms = {name: value for name, (first, value) in bad.items() if first == iteration}
+        if len(terms) > 1:
+            terms.pop('loss', None)  # the sum of the others
+        shown = ', '.join(f"'{k}' is {'NaN' if math.isnan(v) else v}" for k, v in terms.items())
+        epoch = hub.get_info('epoch', 0)
+        rate = _learning_rate(runner, back=newest - iteration)
+        raise RuntimeError(
+            f'training stopped at iteration {iteration + 1} in epoch {epoch + 1}: loss term '
+            f'{shown or "in another process is not finite"} (learning rate {rate:g}); '
+            + _advice(runner)
         )
 
 
-def _learning_rate(runner: Runner) -> float:
-    rates = runner.optim_wrapper.get_lr()
-    return next(iter(rates.values()))[0]
+def _first_bad(hub: MessageHub, unread: int, newest: int) -> dict[str, tuple[int, float]]:
+    """First iteration and value of every term that was not finite in the last ``unread``.
+
+    Args:
+        hub: Holds the histories of the terms.
+        unread: Number of latest iterations to look at.
+        newest: Number of the last of them, counted from 0.
+    """
+    bad = {}
+    for key, history in hub.log_scalars.items() if unread else ():
+        if key.startswith(_PREFIX) and 'loss' in key:
+            values = history.data[0][-unread:]
+            places = np.flatnonzero(~np.isfinite(values))
+            if len(places):
+                # Counted from the end: a term may be newer than the first of these iterations.
+                first = newest - (len(values) - 1 - int(places[0]))
+                bad[key.removeprefix(_PREFIX)] = first, float(values[places[0]])
+    return bad
+
+
+def _learning_rate(runner: Runner, back: int = 0) -> float:
+    """Learning rate of the newest iteration, or of one ``back`` iterations before it."""
+    name, rates = next(iter(runner.optim_wrapper.get_lr().items()))
+    history = runner.message_hub.log_scalars.get(_PREFIX + name)
+    return rates[0] if history is None else float(history.data[0][-1 - back])
 
 
 def _advice(runner: Runner) -> str:

@@ -4,7 +4,10 @@ import threading
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from toy_training import ActAt, assert_same_state, build_runner, state_of
+
+from mmkdfuse.engine import InterruptHook
 
 
 def send(number):
@@ -100,3 +103,74 @@ def test_outside_the_main_thread_signals_are_left_alone(tmp_path):
     thread.join()
     assert seen == [handler]
     assert runner.iter == 5
+
+
+class FakeGroup:
+    """Stands for the processes of a run; another one got a signal."""
+
+    def __init__(self, monkeypatch, signals):
+        self.asked, self.signals = 0, list(signals)
+        monkeypatch.setattr(torch.distributed, 'all_reduce', self.all_reduce)
+
+    def all_reduce(self, value, op, group):
+        assert group is self and op == torch.distributed.ReduceOp.MAX
+        self.asked += 1
+        value.fill_(self.signals.pop(0))
+
+
+class Join(Hook):
+    """Lets the interrupt hook believe that it has company."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, group):
+        self.group = group
+
+    def before_train_epoch(self, runner):
+        (hook,) = (hook for hook in runner.hooks if isinstance(hook, InterruptHook))
+        hook._group = self.group
+
+
+@pytest.mark.parametrize('accumulative_counts, asked', [(1, 6), (2, 4)])
+def test_processes_ask_each_other_at_the_interval_and_after_epochs(
+    tmp_path, monkeypatch, accumulative_counts, asked
+):
+    # Epochs of ten iterations. Every four updates and at the end: iterations 4, 8, 10; or 8, 10.
+    group = FakeGroup(monkeypatch, [0] * 20)
+    hooks = {'interrupt': {'type': 'InterruptHook', 'interval': 4}}
+    wrapper = {
+        'accumulative_counts': accumulative_counts,
+        'optimizer': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9},
+    }
+    build_runner(
+        tmp_path,
+        2,
+        samples=40,
+        hooks=[Join(group)],
+        default_hooks=hooks,
+        optim_wrapper=wrapper,
+        validate=False,
+    ).train()
+    assert group.asked == asked
+
+
+def test_a_signal_to_another_process_stops_this_one_where_all_ask(tmp_path, monkeypatch):
+    group = FakeGroup(monkeypatch, [0, signal.SIGTERM])
+    hooks = {'interrupt': {'type': 'InterruptHook', 'interval': 4}}
+    full = build_runner(tmp_path / 'a', 2, samples=40)
+    full.train()
+    stopped = build_runner(tmp_path / 'b', 2, samples=40, hooks=[Join(group)], default_hooks=hooks)
+    with pytest.raises(SystemExit) as error:
+        stopped.train()
+    assert error.value.code == 143
+    saved = torch.load(tmp_path / 'b' / 'interrupted.pth', weights_only=True)
+    assert saved['meta']['iter'] == 8
+    resumed = build_runner(tmp_path / 'b', 2, samples=40, resume=True)
+    resumed.train()
+    assert_same_state(state_of(full), state_of(resumed))
+
+
+@pytest.mark.parametrize('interval', [0, -1, 1.5, None])
+def test_bad_interval(interval):
+    with pytest.raises(ValueError, match='expected an integer >= 1'):
+        InterruptHook(interval=interval)

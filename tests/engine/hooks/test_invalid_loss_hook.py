@@ -7,7 +7,7 @@ from toy_training import build_runner
 from mmkdfuse.engine import InvalidLossHook
 
 
-def train_with(tmp_path, bad, hook=None, **kwargs):
+def train_with(tmp_path, bad, **kwargs):
     runner = build_runner(tmp_path, **kwargs)
     runner.model.bad_term = bad
     with pytest.raises(RuntimeError) as error:
@@ -51,47 +51,49 @@ def test_weights_ruined_by_a_finite_loss_are_not_saved(tmp_path):
     assert not (tmp_path / 'epoch_2.pth').exists()
 
 
-class FakeRunner:
-    """Enough of a runner to step through iterations by hand."""
-
-    hooks = ()
-    epoch = 0
-    max_iters = 100
-
-    def __init__(self):
-        self.iter = 0
-        self.optim_wrapper = self
-        self.message_hub = self
-
-    def get_lr(self):
-        return {'lr': [0.1 / (self.iter + 1)]}
-
-    def get_info(self, key):
-        return 'epoch_7.pth'
+@pytest.mark.parametrize('interval, logged, stops', [(4, 100, 12), (50, 100, 20), (50, 3, 12)])
+def test_terms_are_read_at_the_interval_where_logged_and_after_an_epoch(
+    tmp_path, interval, logged, stops
+):
+    # Epochs of 20 iterations; the bad one is the eleventh.
+    hooks = {
+        'invalid_loss': {'type': 'InvalidLossHook', 'interval': interval},
+        'logger': {'type': 'LoggerHook', 'interval': logged},
+    }
+    runner, message = train_with(
+        tmp_path, {11: float('inf')}, samples=80, validate=False, default_hooks=hooks
+    )
+    assert "iteration 11 in epoch 1: loss term 'loss_x' is inf" in message
+    assert runner.model.steps == stops
 
 
-def test_on_a_device_terms_are_read_at_the_interval_only(monkeypatch):
-    hook, runner = InvalidLossHook(interval=4), FakeRunner()
-    monkeypatch.setattr(hook, '_record', lambda *a, record=hook._record: record(*a) and False)
-    values = [1.0, float('inf'), float('nan'), 1.0]
-    for iteration, value in enumerate(values):
-        runner.iter = iteration
-        outputs = {'loss': torch.tensor(value), 'loss_a': torch.tensor(value), 'acc': 'unused'}
-        if iteration < 3:
-            hook.after_train_iter(runner, iteration, outputs=outputs)
-        else:
-            with pytest.raises(RuntimeError, match='iteration 2 in epoch 1') as error:
-                hook.after_train_iter(runner, iteration, outputs=outputs)
-    assert "'loss_a' is inf (learning rate 0.05)" in str(error.value)
+def test_a_term_that_comes_later_is_named(tmp_path):
+    runner = build_runner(tmp_path)
+    forward = runner.model.forward
+
+    def with_late_term(inputs, labels, mode='tensor'):
+        terms = forward(inputs, labels, mode)
+        if runner.model.steps >= 3 and mode == 'loss':
+            terms['loss_late'] = terms['loss_ce'] * (float('nan') if runner.model.steps == 4 else 1)
+        return terms
+
+    runner.model.forward = with_late_term
+    with pytest.raises(RuntimeError, match="iteration 4 in epoch 1: loss term 'loss_late' is NaN"):
+        runner.train()
 
 
-def test_terms_that_change_are_read_before_they_are_forgotten(monkeypatch):
-    hook, runner = InvalidLossHook(interval=50), FakeRunner()
-    monkeypatch.setattr(hook, '_record', lambda *a, record=hook._record: record(*a) and False)
-    hook.after_train_iter(runner, 0, outputs={'loss_a': torch.tensor(float('nan'))})
-    runner.iter = 1
-    with pytest.raises(RuntimeError, match="iteration 1 .*'loss_a' is NaN"):
-        hook.after_train_iter(runner, 1, outputs={'loss_b': torch.tensor(1.0)})
+def test_after_a_resume_only_new_iterations_are_read(tmp_path):
+    build_runner(tmp_path, 1).train()
+    runner = build_runner(tmp_path, 2, resume=True)
+    runner.model.bad_term = {2: float('nan')}  # of this process
+    with pytest.raises(RuntimeError, match="iteration 7 in epoch 2: loss term 'loss_x' is NaN"):
+        runner.train()
+
+
+def test_it_needs_the_recorded_terms(tmp_path):
+    runner = build_runner(tmp_path, default_hooks={'runtime_info': None})
+    with pytest.raises(ValueError, match='finds no RuntimeInfoHook'):
+        runner.train()
 
 
 @pytest.mark.parametrize('interval', [0, -1, 1.5, None])

@@ -98,6 +98,7 @@ def build_runner(
     optim_wrapper=None,
     seed=3,
     samples=SAMPLES,
+    default_hooks=None,
     **kwargs,
 ):
     def loader(dataset, shuffle):
@@ -130,8 +131,9 @@ def build_runner(
             'logger': {'type': 'LoggerHook', 'interval': 2},
             'checkpoint': {'type': 'CheckpointHook', 'interval': 1, **(checkpoint or {})},
             'invalid_loss': {'type': 'InvalidLossHook'},
-            'interrupt': {'type': 'InterruptHook'},
+            'interrupt': {'type': 'InterruptHook', 'interval': 1},
             'progress': {'type': 'ProgressHook'},
+            **(default_hooks or {}),
         },
         custom_hooks=list(hooks),
         randomness={'seed': seed},
@@ -168,6 +170,7 @@ def main():
     parser.add_argument('--epochs', type=int, default=4)
     parser.add_argument('--every-iteration', action='store_true')
     parser.add_argument('--signal', nargs=2, metavar=('NAME', 'ITERATION'))
+    parser.add_argument('--ask-every', type=int, default=1)
     parser.add_argument('--kill-in', nargs=2, metavar=('FUNCTION_OF_OS', 'CALL'))
     args = parser.parse_args()
     hooks, distributed = [], {}
@@ -190,6 +193,7 @@ def main():
         checkpoint=checkpoint,
         hooks=hooks,
         resume=args.resume,
+        default_hooks={'interrupt': {'type': 'InterruptHook', 'interval': args.ask_every}},
         **distributed,
     ).train()
 

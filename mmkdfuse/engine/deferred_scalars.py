@@ -1,0 +1,153 @@
+"""Scalars of every iteration that stay on the device until someone looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from torch import Tensor
+
+
+def to_host(values: Tensor) -> np.ndarray:
+    """Copy values to the host: the one place where recorded scalars wait for the device."""
+    return values.cpu().double().numpy()
+
+
+class DeferredHistory(HistoryBuffer):
+    """mmengine's history of one scalar, filled when it is read.
+
+    What is read, by any of its methods, by a copy and by a checkpoint, is always complete.
+    Appending takes constant time, where mmengine's own copies the whole history. A copy is a plain
+    ``HistoryBuffer``.
+
+    Args:
+        history: What is known so far.
+        fetch: Called before every reading; it may call :meth:`update`.
+    """
+
+    def __init__(
+        self, history: HistoryBuffer | None = None, fetch: Callable[[], None] | None = None
+    ) -> None:
+        self._fetch = fetch
+        self._new_logs: list[float] = []
+        self._new_counts: list[float] = []
+        logs, counts = ([], []) if history is None else history.data
+        length = {} if history is None else {'max_length': history.max_length}
+        super().__init__(logs, counts, **length)
+
+    def update(self, log_val: float, count: int = 1) -> None:
+        """Append one value, see ``HistoryBuffer.update``."""
+        if not isinstance(log_val, (int, float)) or not isinstance(count, (int, float)):
+            raise TypeError(
+                f'log_val and count must be int or float, not {type(log_val).__name__} and '
+                f'{type(count).__name__}'
+            )
+        self._new_logs.append(log_val)
+        self._new_counts.append(count)
+
+    def current(self) -> float:
+        """Return the newest value."""
+        if self._fetch is None and self._new_logs:
+            return self._new_logs[-1]  # asked for in every iteration by the timer
+        return super().current()
+
+    @property
+    def _log_history(self) -> np.ndarray:
+        self._complete()
+        return self._logs
+
+    @_log_history.setter
+    def _log_history(self, values: np.ndarray) -> None:
+        self._logs = values
+
+    @property
+    def _count_history(self) -> np.ndarray:
+        self._complete()
+        return self._counts
+
+    @_count_history.setter
+    def _count_history(self, values: np.ndarray) -> None:
+        self._counts = values
+
+    def _complete(self) -> None:
+        if self._fetch is not None:
+            self._fetch()
+        if self._new_logs:
+            self._logs = _joined(self._logs, self._new_logs, self.max_length)
+            self._counts = _joined(self._counts, self._new_counts, self.max_length)
+            self._new_logs, self._new_counts = [], []
+
+    def __reduce__(self) -> tuple:
+        logs, counts = self.data
+        return HistoryBuffer, (logs, counts, self.max_length)
+
+
+def _joined(old: np.ndarray, new: list[float], max_length: int) -> np.ndarray:
+    joined = np.concatenate([old, new]) if len(old) else np.array(new)
+    return joined[-max_length:]
+
+
+class DeferredScalars:
+    """Records scalars that lie on a device into a message hub, without waiting for the device.
+
+    The scalars of an iteration are copied into one small tensor. All iterations since the last
+    reading come to the host in one transfer, when one of the histories in the hub is read. The
+    values and their order are those that ``MessageHub.update_scalar`` would have stored.
+
+    Args:
+        hub: Where the histories are.
+        limit: Iterations to keep at most before they are read, at least 1.
+    """
+
+    def __init__(self, hub: MessageHub, limit: int = 1000) -> None:
+        self._hub = hub
+        self._limit = limit
+        self._keys: tuple[str, ...] = ()
+        self._rows: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, scalars: Mapping[str, Tensor]) -> None:
+        """Record the scalars of one iteration.
+
+        Args:
+            scalars: Tensors of one element by key of the hub; values may be reused afterwards.
+        """
+        if not scalars:
+            return
+        keys = tuple(scalars)
+        if keys != self._keys or len(self._rows) >= self._limit:
+            self.read()
+            self._keys = keys
+            for key in keys:
+                defer_history(self._hub, key, self.read)
+        values = list(scalars.values())
+        try:
+            row = torch.stack(values)
+        except RuntimeError:  # of different shapes or on different devices
+            device = values[0].device
+            row = torch.stack([v.reshape(()).to(device, non_blocking=True) for v in values])
+        self._rows.append(row)
+
+    def read(self) -> None:
+        """Bring what was recorded to the hub; waits for the device if there is anything."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        table = torch.stack(rows).reshape(len(rows), len(self._keys))
+        for key, values in zip(self._keys, to_host(table).T, strict=True):
+            history = self._hub.log_scalars[key]
+            for value in values.tolist():
+                history.update(value)
+
+
+def defer_history(hub: MessageHub, key: str, fetch: Callable[[], None] | None = None) -> None:
+    """Make the history of a key a :class:`DeferredHistory`, with what it holds so far."""
+    history = DeferredHistory(hub.log_scalars.get(key), fetch)
+    if key in hub.log_scalars:
+        hub.log_scalars[key] = history
+    else:
+        hub.load_state_dict(
+            {'log_scalars': {key: history}, 'runtime_info': {}, 'resumed_keys': {key: True}}
+        )

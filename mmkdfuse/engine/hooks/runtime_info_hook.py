@@ -1,0 +1,50 @@
+"""What a run logs about every iteration, without waiting for the device in any of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import RuntimeInfoHook as MMEngineRuntimeInfoHook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmkdfuse.engine.deferred_scalars import DeferredHistory, DeferredScalars, defer_history
+from mmkdfuse.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RuntimeInfoHook(MMEngineRuntimeInfoHook):
+    """mmengine's hook of the same name, with the terms of the loss left on the device.
+
+    mmengine reads every term in every iteration, and each reading waits until a GPU has done all
+    that was asked of it. Here the terms stay where they are until a log line, a checkpoint or any
+    other reader of the message hub asks for them. Keys, values and order are the same, so that log
+    lines smooth the same window, ``log_processor.window_size``, of the latest iterations.
+
+    ``mmengine.RuntimeInfoHook`` remains the original.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Take over the histories of a resumed run."""
+        super().before_train(runner)
+        self._scalars = DeferredScalars(runner.message_hub)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Let histories that others write grow in constant time."""
+        super().before_train_epoch(runner)
+        hub = runner.message_hub
+        for key, history in list(hub.log_scalars.items()):
+            if key.startswith('train/') and not isinstance(history, DeferredHistory):
+                defer_history(hub, key)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Record the model's log variables."""
+        tensors = {}
+        for name, value in (outputs or {}).items():
+            if isinstance(value, Tensor):
+                tensors[f'train/{name}'] = value
+            else:
+                runner.message_hub.update_scalar(f'train/{name}', value)
+        self._scalars.add(tensors)
