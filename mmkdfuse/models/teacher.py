@@ -1,5 +1,6 @@
 """A trained network that is asked and never changed."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmkdfuse.checkpoint import load_file, load_strictly
 from mmkdfuse.models.classifiers.classifier import Classifier
+from mmkdfuse.models.fast_teacher import fast_copy
 from mmkdfuse.models.probe import as_size, probe_stages, stage_maps
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import NetworkOutput
@@ -81,6 +84,9 @@ class Teacher(nn.Module):
     It is held outside the model's modules (:func:`attach`), so that no optimiser, checkpoint,
     average of weights or gradient bucket sees it, and it is shared by copies of the model.
 
+    Once its weights are loaded, a cheaper copy of its backbone runs in its place
+    (:meth:`speed_up`); the network itself stays as it was trained.
+
     Args:
         network: As for :func:`resolve_network`.
         num_classes: K; the network must have been trained for as many.
@@ -88,6 +94,7 @@ class Teacher(nn.Module):
 
     Attributes:
         network: The classifier that answers: ``backbone``, ``neck``, ``head``.
+        image_size: As given.
         stage_shapes: (C, H, W) of its stage maps for images of ``image_size``; its classifier pools
             the last one.
 
@@ -101,6 +108,7 @@ class Teacher(nn.Module):
         super().__init__()
         spec = resolve_network(network)
         self.name, self.checkpoint = spec.name, spec.checkpoint
+        self.image_size = image_size
         if spec.classifier:
             trained = MODELS.build(spec.classifier)
         else:
@@ -109,6 +117,7 @@ class Teacher(nn.Module):
         # A self-distilled network teaches by its main head; its checkpoint holds the branches too.
         # In a list, to be no module of this one.
         self._trained = [trained]
+        self._fast: list[nn.Module] = []  # likewise; empty or one backbone
         self.network = trained.deployed() if isinstance(trained, Classifier) else trained
         self.network.requires_grad_(False)
         self.eval()
@@ -146,14 +155,54 @@ class Teacher(nn.Module):
     def __deepcopy__(self, memo: dict) -> 'Teacher':
         return self
 
+    def _apply(self, fn, *args: Any, **kwargs: Any):
+        for backbone in self._fast:
+            backbone._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+    def speed_up(self) -> None:
+        """Let a fast copy of the backbone (:func:`fast_copy`) with its present weights answer.
+
+        Where there is none, the backbone itself answers and one line of the log says why.
+        """
+        self._fast = []
+        try:
+            self._fast = [fast_copy(self.network.backbone, self.image_size)]
+        except Exception as error:  # of whatever network a user named
+            reason = ' '.join(str(error).split()) or type(error).__name__
+            print_log(
+                f'teacher {self.name} runs as it was trained, without its fast form: {reason}',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    @property
+    def backbone(self) -> nn.Module:
+        """What runs: the fast copy of the network's backbone, or the backbone itself."""
+        return self._fast[0] if self._fast else self.network.backbone
+
     @torch.no_grad()
-    def forward(self, inputs: Tensor, classify: bool = True) -> NetworkOutput:
-        """Run the network, or its backbone alone, on (N, 3, H, W) images."""
-        stages = stage_maps(self.network.backbone(inputs), self.network.backbone)
+    def forward(
+        self, inputs: Tensor, classify: bool = True, stages: slice = slice(None)
+    ) -> NetworkOutput:
+        """Run the network, or its backbone alone, on (N, 3, H, W) images.
+
+        Args:
+            inputs: Normalised images.
+            classify: Whether features and logits are read.
+            stages: Which stage maps are; the others are freed here. They have the memory format of
+                the images.
+        """
+        maps = stage_maps(self.backbone(inputs), self.backbone)
+        # One conversion here, or every operation of a loss would walk through two formats.
+        memory_format = torch.contiguous_format
+        if not inputs.is_contiguous() and inputs.is_contiguous(memory_format=torch.channels_last):
+            memory_format = torch.channels_last
+        kept = tuple(each.contiguous(memory_format=memory_format) for each in maps[stages])
         if not classify:
-            return NetworkOutput(stages, (), ())
-        features = tuple(self.network.neck(stages[-1:])) if self.network.with_neck else stages[-1:]
-        return NetworkOutput(stages, features, (self.network.head(features),))
+            return NetworkOutput(kept, (), ())
+        features = tuple(self.network.neck(maps[-1:])) if self.network.with_neck else maps[-1:]
+        return NetworkOutput(kept, features, (self.network.head(features),))
 
     def missing(self) -> str | None:
         """Return why there is no file to load and how to get one, or None if there is one."""
@@ -172,7 +221,7 @@ class Teacher(nn.Module):
         )
 
     def load(self) -> None:
-        """Load the checkpoint; every key must fit.
+        """Load the checkpoint, of which every key must fit, and speed up.
 
         Raises:
             FileNotFoundError: If no checkpoint is given or it does not exist.
@@ -191,6 +240,7 @@ class Teacher(nn.Module):
                 'NETWORK`.'
             )
         load_strictly(self.trained, weights, name)
+        self.speed_up()
 
 
 def attach(model: nn.Module, teachers: Sequence[Teacher]) -> None:

@@ -1,6 +1,7 @@
 """Ways to name a teacher, freezing, strict loading, and teachers that cannot be."""
 
 import copy
+import pickle
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from mmpretrain.models import ImageClassifier
 from torch import nn
 
 from mmkdfuse.models import Classifier
+from mmkdfuse.models import teacher as teacher_module
 from mmkdfuse.models.teacher import Teacher, attach, resolve_network
 from mmkdfuse.registry import MODELS
 
@@ -61,6 +63,64 @@ def test_a_config_path_names_a_network_with_its_class_count(tmp_path):
         resolve_network(dict(arch=str(path), base_channels=4))
     with pytest.raises(FileNotFoundError, match="arch='no.py' is no config file"):
         resolve_network('no.py')
+
+
+def test_a_fast_copy_answers_once_the_weights_are_loaded(tmp_path):
+    paths = [write(tmp_path / f'{name}.pth', Classifier(ARCH, K, 32)) for name in 'ab']
+    teacher = Teacher(dict(**ARCH, checkpoint=paths[0]), K, 32)
+    assert teacher.backbone is teacher.network.backbone
+    names, count = list(teacher.state_dict()), len(list(teacher.parameters()))
+    for path in paths:  # loaded again, it is made again
+        teacher.checkpoint = path
+        teacher.load()
+        saved = torch.load(path, weights_only=True)['state_dict']
+        assert all(torch.equal(saved[name], v) for name, v in teacher.trained.state_dict().items())
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in teacher.backbone.modules())
+        torch.testing.assert_close(teacher(IMAGES).logits[-1], teacher.network(IMAGES))
+    assert list(teacher.state_dict()) == names and len(list(teacher.parameters())) == count
+
+
+def test_the_fast_copy_moves_and_is_pickled_with_the_teacher():
+    teacher = Teacher(ARCH, K, 32)
+    teacher.speed_up()
+    expected = teacher(IMAGES).logits[-1]
+    other = pickle.loads(pickle.dumps(teacher))
+    assert other.backbone is not other.network.backbone
+    assert torch.equal(other(IMAGES).logits[-1], expected)
+    assert {p.dtype for p in other.double().backbone.parameters()} == {torch.float64}
+    torch.testing.assert_close(other(IMAGES.double()).logits[-1], expected.double())
+    assert {p.device.type for p in other.to('meta').backbone.parameters()} == {'meta'}
+
+
+def test_without_a_fast_copy_the_network_itself_answers(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(teacher_module, 'print_log', lambda line, **_: lines.append(line))
+    monkeypatch.setattr(teacher_module, 'fast_copy', refuse)
+    teacher = Teacher(
+        dict(**ARCH, checkpoint=write(tmp_path / 't.pth', Classifier(ARCH, K, 32))), K, 32
+    )
+    teacher.load()
+    assert lines == ['teacher resnet8x4 runs as it was trained, without its fast form: no such']
+    assert teacher.backbone is teacher.network.backbone
+    assert torch.equal(teacher(IMAGES).logits[-1], teacher.network(IMAGES))
+
+
+def refuse(*_):
+    raise ValueError('no such')
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_it_gives_the_maps_asked_for_in_the_layout_of_the_images(layout):
+    teacher = Teacher(ARCH, K, 32)
+    teacher.speed_up()
+    images = IMAGES.to(memory_format=layout)
+    everything = teacher(images)
+    assert all(stage.is_contiguous(memory_format=layout) for stage in everything.stages)
+    last = teacher(images, False, slice(-1, None))
+    assert (len(last.stages), last.features, last.logits) == (1, (), ())
+    assert torch.equal(last.stages[0], everything.stages[-1])
+    logits = teacher(images, stages=slice(0))
+    assert logits.stages == () and torch.equal(logits.logits[-1], everything.logits[-1])
 
 
 def image_classifier(**changes):

@@ -90,7 +90,9 @@ class Distiller(Classifier):
         self.verify_teacher = verify_teacher
 
     teachers: tuple[Teacher, ...]
-    asks_logits = True  # whether the method reads the teachers' logits
+    # What the method reads of its teachers; what it does not is neither computed nor kept.
+    asks_logits = True
+    asks_stages = slice(None)
 
     def terms(
         self, student: NetworkOutput, teachers: Sequence[NetworkOutput], targets: Tensor
@@ -99,7 +101,8 @@ class Distiller(Classifier):
 
         Args:
             student: What :meth:`forward_student` gave.
-            teachers: What every teacher exposes, without gradients.
+            teachers: What ``asks_logits`` and ``asks_stages`` ask of every teacher, without
+                gradients.
             targets: Labels (N,) or soft labels (N, K).
         """
         raise NotImplementedError
@@ -114,7 +117,9 @@ class Distiller(Classifier):
         """Run student, and in ``mode='loss'`` teachers, as :meth:`Classifier.forward`."""
         if mode != 'loss' or data_samples is None:
             return super().forward(inputs, data_samples, mode, indices)
-        teachers = [teacher(inputs, self.asks_logits) for teacher in self.teachers]
+        teachers = [
+            teacher(inputs, self.asks_logits, self.asks_stages) for teacher in self.teachers
+        ]
         student = self.forward_student(inputs)
         targets = targets_of(data_samples)
         terms = {}

@@ -66,6 +66,8 @@ class DKD(Distiller):
         ValueError: If an argument is out of range.
     """
 
+    asks_stages = slice(0)
+
     def __init__(
         self, *, alpha: float = 1.0, beta: float = 8.0, warmup_epochs: int = 20, **kwargs: Any
     ) -> None:

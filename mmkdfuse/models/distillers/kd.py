@@ -23,6 +23,8 @@ class KD(Distiller):
         **kwargs: ``student``, ``teacher``, ``tau``, .. of :class:`Distiller`.
     """
 
+    asks_stages = slice(0)
+
     def __init__(self, *, ce_weight: float = 0.1, kd_weight: float = 0.9, **kwargs: Any) -> None:
         super().__init__(ce_weight=ce_weight, kd_weight=kd_weight, **kwargs)
 

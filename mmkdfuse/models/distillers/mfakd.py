@@ -63,6 +63,7 @@ class MFAKD(Distiller):
     """
 
     asks_logits = False
+    asks_stages = slice(-1, None)
     default_connector: dict = dict(type='mmkdfuse.MBCAConnector')
 
     def __init__(

@@ -6,6 +6,7 @@ import torch
 from tiny_networks import OTHER, STUDENT, TEACHER, K
 
 from mmkdfuse.models import Classifier
+from mmkdfuse.models.teacher import Teacher, attach
 
 
 def log_softmax(logits):
@@ -96,3 +97,32 @@ def test_the_plan_names_the_teacher(build):
 def test_refused_arguments_are_named(build, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         build('KD', **changes)
+
+
+@pytest.mark.parametrize('method', ['MFAKD', 'SimKD', 'KD', 'DKD', 'FitNet'])
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_the_teachers_fast_copy_changes_neither_terms_nor_gradients(
+    build, batch, checkpoint, method, channels_last
+):
+    preprocessor = dict(type='BatchPreprocessor', channels_last=channels_last)
+    images = batch.images
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    spec = checkpoint(TEACHER)
+    model = build(method, teacher=spec, data_preprocessor=preprocessor)
+    model.init_weights()
+    model.eval()  # batch-norm statistics stay
+    fast, plain = model.teachers[0], Teacher(spec, K, 32)
+    plain.load_state_dict(fast.state_dict())
+    assert plain.backbone is plain.network.backbone and fast.backbone is not fast.network.backbone
+    found = []
+    for teacher in (plain, fast):
+        attach(model, [teacher])
+        model.zero_grad()
+        terms = model(images, batch.labels, mode='loss')
+        sum(terms.values()).backward()
+        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        found.append((terms, torch.cat([gradient.flatten() for gradient in gradients])))
+    (expected_terms, expected), (terms, gradients) = found
+    torch.testing.assert_close(terms, expected_terms, rtol=1e-4, atol=1e-6)
+    assert (gradients - expected).norm() < 1e-3 * expected.norm()
