@@ -54,20 +54,32 @@ class MutualKLLoss(nn.Module):
         """
         log_main = F.log_softmax(main_logits.float() / self.tau, dim=-1)
         log_branches = F.log_softmax(torch.stack(tuple(branch_logits)).float() / self.tau, dim=-1)
-        log_main = log_main.expand_as(log_branches)
-        divergences = []
-        if self.direction != 'to_main':
-            divergences.append(self._divergence(log_main, log_branches))
-        if self.direction != 'to_branches':
-            divergences.append(self._divergence(log_branches, log_main))
-        loss = sum(divergences[1:], start=divergences[0]) / main_logits.shape[0]
+        if self.direction == 'both':
+            loss = self._both(log_branches, log_main)
+        elif self.direction == 'to_main':
+            loss = self._divergence(log_branches, log_main.expand_as(log_branches))
+        else:
+            loss = self._divergence(log_main.expand_as(log_branches), log_branches)
+        loss = loss / main_logits.shape[0]
         return loss * self.tau**2 if self.scale_by_tau2 else loss
+
+    def _both(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """KL(p || q) + KL(q || p), summed over everything.
+
+        Together they are the sum of (p - q) (log p - log q). With p - q held fixed, its gradient in
+        the logits is that of the two with their targets held fixed: log-softmax would subtract its
+        probabilities times the sum of p - q over the classes, which is zero.
+        """
+        p, q = (self._held(log_scores).exp() for log_scores in (log_p, log_q))
+        return ((p - q) * (log_p - log_q)).sum()
 
     def _divergence(self, log_target: Tensor, log_input: Tensor) -> Tensor:
         """KL(target || input), summed over everything."""
-        if self.detach_target:
-            log_target = log_target.detach()
-        return F.kl_div(log_input, log_target, reduction='sum', log_target=True)
+        target = self._held(log_target)
+        return F.kl_div(log_input, target, reduction='sum', log_target=True)
+
+    def _held(self, log_target: Tensor) -> Tensor:
+        return log_target.detach() if self.detach_target else log_target
 
     def extra_repr(self) -> str:
         """Show the options in the printed model."""

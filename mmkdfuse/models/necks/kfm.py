@@ -17,7 +17,8 @@ class KFM(BaseModule):
     eqs. 1-5: A = mean of the maps (1); M = (A - spatial mean of A)^2 (2);
     AM = sigmoid(M / (4 v + 4 eps) + 0.5) (3) with v = sum of M over space / (H W - 1) (4);
     FM = mean over the maps of AM * f_p (5). The mask does not depend on p, so FM = AM * A, which
-    is what is computed. Statistics are in float32 whatever the maps' precision.
+    is what is computed, forward and backward in closed form. Statistics are at least in float32
+    whatever the maps' precision. FM has the first map's precision.
 
     Args:
         eps: Regulariser of the variance, the paper's 1e-4 (eq. 3 adds four times it). Must be > 0.
@@ -37,54 +38,64 @@ class KFM(BaseModule):
                 divides by H W - 1).
         """
         check_fusible(maps)
-        # Autocast would run the squares in half precision.
-        with torch.autocast(maps[0].device.type, enabled=False):
-            mean = maps[0].float()
-            for feature_map in maps[1:]:
-                mean = mean + feature_map.float()
-            fused = _Attend.apply(mean / len(maps), self.eps)
-        return fused.to(maps[0].dtype)
+        return _Fuse.apply(self.eps, *maps)
 
     def extra_repr(self) -> str:
         """Show ``eps`` in the printed model."""
         return f'eps={self.eps}'
 
 
-class _Attend(torch.autograd.Function):
-    """AM * A of eqs. 2-5 with its gradient in closed form.
+class _Fuse(torch.autograd.Function):
+    """Eqs. 1-5 with the gradient in closed form.
 
-    With d = A - mean(A), M = d^2, a = 4 (v + eps), s = sigmoid(M / a + 0.5) and the incoming
-    gradient g: let u = g A s (1 - s) / a. The gradient of M is u - 4 sum(u M) / (a (H W - 1)), that
-    of A is g s + 2 d dM minus the spatial mean of the second part. Only A and two numbers per
-    channel are kept for the backward pass.
+    With d = A - mean(A), M = d^2, a = 4 (v + eps), s = sigmoid(M / a + 0.5), the incoming gradient
+    g and w = 2 g A s (1 - s) d / a: the gradient of d is e = w - 4 d sum(w d) / (a (H W - 1)), that
+    of A is g s + e - mean(e). Means and sums are over space.
+
+    Only the maps are kept for the backward pass, which evaluates A and s again: the layers that
+    made the maps keep them anyway. Operations in place are those that autograd can still
+    differentiate, so second derivatives are right.
     """
 
-    @staticmethod
-    def forward(ctx, mean: Tensor, eps: float) -> Tensor:
-        rows = mean.reshape(mean.shape[0], mean.shape[1], -1)
-        variance, centre = torch.var_mean(rows, dim=-1, keepdim=True)  # unbiased: eq. 4
-        scale = (variance + eps).mul_(4).reciprocal_()
-        ctx.save_for_backward(rows, centre, scale)
-        return _mask(rows, centre, scale).mul_(rows).view(mean.shape)
+    generate_vmap_rule = True
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
-        rows, centre, scale = ctx.saved_tensors
-        flat = grad.reshape(rows.shape)
-        mask = _mask(rows, centre, scale)
-        direct = flat * mask
-        u = (1 - mask).mul_(direct).mul_(rows).mul_(scale)
-        difference = rows - centre
-        shared = torch.einsum('nci,nci,nci->nc', u, difference, difference).unsqueeze(-1)
-        through = u.sub_(shared * scale * (4 / (rows.shape[-1] - 1))).mul_(difference).mul_(2)
-        direct.add_(through).sub_(through.mean(dim=-1, keepdim=True))
-        return direct.view(grad.shape), None
+    def forward(eps: float, *maps: Tensor) -> Tensor:
+        mean, _, _, mask = _attention(maps, eps)
+        return mask.mul_(mean).to(maps[0].dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        eps, *maps = inputs
+        ctx.eps = eps
+        ctx.save_for_backward(*maps)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        maps = ctx.saved_tensors
+        mean, difference, scale, mask = _attention(maps, ctx.eps)
+        grad = grad.to(mean.dtype)
+        w = torch.ops.aten.sigmoid_backward(grad, mask)  # g s (1 - s)
+        w = w.mul_(mean).mul_(difference).mul_(scale * (2 / len(maps)))
+        shared = (w * difference).sum(dim=(2, 3), keepdim=True) * scale
+        shared = shared * (4 / (mean.shape[2] * mean.shape[3] - 1))
+        e = torch.addcmul(w, difference, shared, value=-1)
+        e = e.sub_(e.mean(dim=(2, 3), keepdim=True)).addcmul_(grad, mask, value=1 / len(maps))
+        return None, *(e.to(feature_map.dtype) for feature_map in maps)
 
 
-def _mask(rows: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
-    """AM of eq. 3 for rows (N, C, H*W)."""
-    return (rows - centre).square_().mul_(scale).add_(0.5).sigmoid_()
+def _attention(maps: Sequence[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A, A - mean(A), 1 / (4 v + 4 eps) and AM of eqs. 1-4, at least in float32."""
+    mean = maps[0].to(torch.promote_types(maps[0].dtype, torch.float32))
+    for feature_map in maps[1:]:
+        mean = mean + feature_map
+    if len(maps) > 1:
+        mean = mean.div_(len(maps))
+    difference = mean - mean.mean(dim=(2, 3), keepdim=True)
+    square = difference.square()
+    variance = square.sum(dim=(2, 3), keepdim=True) / (mean.shape[2] * mean.shape[3] - 1)
+    scale = 1 / (4 * variance + 4 * eps)
+    return mean, difference, scale, square.mul_(scale).add_(0.5).sigmoid_()
 
 
 def check_fusible(maps: Sequence[Tensor]) -> None:
