@@ -39,7 +39,8 @@ def _mix_int(word: int) -> int:
 def _mix_tensor(words: Tensor) -> Tensor:
     """:func:`_mix_int` on an int64 tensor; its products wrap alike on CPU and CUDA.
 
-    ``>>`` copies the sign bit into int64, hence the masks.
+    ``>>`` copies the sign bit into int64, hence the masks. In place, because for a batch the time
+    is that of the calls, not of the arithmetic; ``words`` itself is left alone.
     """
     words = (words >> 30).bitwise_and_((1 << 34) - 1).bitwise_xor_(words).mul_(_signed(_MUL1))
     words = (words >> 27).bitwise_and_((1 << 37) - 1).bitwise_xor_(words).mul_(_signed(_MUL2))
@@ -62,15 +63,15 @@ def draw(
         ``(top, left, flip)``: int64 (N,), int64 (N,), bool (N,).
     """
     key = _mix_int((_mix_int(seed & _WORD) + epoch) & _WORD)
-    words = _mix_tensor(indices * _signed(_GOLDEN) + _signed(key))
+    words = _mix_tensor((indices * _signed(_GOLDEN)).add_(_signed(key)))
     low = (1 << 21) - 1
-    top = ((words & low) * (2 * padding + 1)) >> 21
-    left = (((words >> 21) & low) * (2 * padding + 1)) >> 21
-    flip = ((words >> 42) & ((1 << 22) - 1)) < round(flip_prob * (1 << 22))
+    top = (words & low).mul_(2 * padding + 1) >> 21
+    left = (words >> 21).bitwise_and_(low).mul_(2 * padding + 1) >> 21
+    flip = (words >> 42).bitwise_and_((1 << 22) - 1) < round(flip_prob * (1 << 22))
     return top, left, flip
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def _inside(h: int, w: int, padding: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """1 where a window shows the image and 0 on the padding: ((2*padding+1)**2, H*W), by offset.
 

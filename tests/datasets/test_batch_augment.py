@@ -98,8 +98,18 @@ def test_equals_pad_crop_flip_of_one_image_after_the_other(
         image = image[:, top : top + height, left : left + width]
         expected.append(image.flip(2) if flip else image)
     found = augment(images, indices, pad_value=pad_value, **args)
-    assert found.dtype == torch.uint8
+    assert found.dtype == torch.uint8 and found.is_contiguous()
     assert torch.equal(found, torch.stack(expected))
+
+
+def test_memory_layout_of_the_source_does_not_matter():
+    images, index = images_of(16, height=6, width=10), torch.arange(16)
+    args = {'seed': 0, 'epoch': 1, 'padding': 3, 'flip_prob': 0.5, 'pad_value': 9}
+    expected = augment(images, index, **args)
+    rows = images.repeat_interleave(2, dim=2)[:, :, ::2]
+    for source in (images.contiguous(memory_format=torch.channels_last), rows):
+        assert not source.is_contiguous()
+        assert torch.equal(augment(source, index, **args), expected)
 
 
 def test_single_channel_and_float_images():
