@@ -33,13 +33,14 @@ NETWORKS = {
 ROWS = [(data, network) for data, networks in NETWORKS.items() for network in networks]
 # Students with a teacher are called METHOD/TEACHER_STUDENT_DATA or WHAT/.._TEACHER_STUDENT_.._DATA,
 # with the names that teacher/NETWORK_DATA has.
+DATA = '(cifar100|tiny_imagenet|(?<!tiny_)imagenet)'
 TRAINED = sorted(
-    {re.sub('_(cifar100|tiny_imagenet)$', '', name[8:]) for name in NAMES if 'teacher/' in name},
+    {re.sub(f'_{DATA}$', '', name[8:]) for name in NAMES if 'teacher/' in name},
     key=len,
     reverse=True,
 )
 NETWORK = f'({"|".join(TRAINED)})'
-PAIR = re.compile(rf'(?:^|.*[/_]){NETWORK}_{NETWORK}_(?:\w+_)?(cifar100|tiny_imagenet)$')
+PAIR = re.compile(rf'(?:^|.*[/_]){NETWORK}_{NETWORK}_(?:\w+_)?{DATA}$')
 DISTILLED = [name for name in NAMES if PAIR.match(name)]
 ABLATIONS = [name for name in DISTILLED if name.startswith('ablation/')]
 CHECKED = [
@@ -197,6 +198,24 @@ def test_every_other_combination_is_an_inherited_config(network, data, tmp_path)
     assert (cfg.model.backbone, cfg.model.num_classes) == (network, CLASSES[data][0])
 
 
+@pytest.mark.parametrize('name', sorted(OURS))
+def test_schedule_on_imagenet(name, config):
+    """mmpretrain's, and images as its networks for ImageNet get them."""
+    cfg = config(name)
+    assert cfg.optim_wrapper.optimizer.to_dict() == dict(
+        type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4
+    )
+    assert cfg.param_scheduler.milestones == [30, 60, 90]
+    assert (cfg.train_cfg.max_epochs, cfg.auto_scale_lr.base_batch_size) == (100, 256)
+    assert cfg.train_dataloader.batch_size == 32
+    assert (cfg.model.num_classes, cfg.model.image_size) == (1000, 224)
+    crops = dict(train=['RandomResizedCrop', 'RandomFlip'], val=['ResizeEdge', 'CenterCrop'])
+    for split, steps in crops.items():
+        data = cfg[f'{split}_dataloader'].dataset
+        assert (data.type, data.split) == ('ImageNet', split)
+        assert [step.type for step in data.pipeline][1:] == [*steps, 'PackInputs']
+
+
 @pytest.mark.parametrize('name', TEACHERS)
 def test_schedule_of_the_teachers(name, config):
     cfg = config(name)
@@ -219,7 +238,7 @@ def test_pairs_are_those_of_their_name(name, config):
     )  # fmt: skip
     assert cfg.model.student == alone.model.backbone
     assert cfg.model.teacher.arch == trained.model.backbone
-    path = f'work_dirs/teacher/{teacher}_{data}/epoch_240.pth'
+    path = f'work_dirs/teacher/{teacher}_{data}/epoch_{trained.train_cfg.max_epochs}.pth'
     assert cfg.model.teacher.checkpoint == path
     for key in SHARED:
         assert cfg.get(key) == alone.get(key), key
