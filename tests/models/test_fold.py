@@ -121,14 +121,35 @@ class Standardised(nn.Conv2d):
         Net(nn.Conv2d(3, 4, 1), lambda net, x: net.norm(y := net.first(x)) + y),
         Net(nn.Conv2d(3, 4, 1), lambda net, x: net.norm(net.first(x)) + net.first(x)),
         Net(nn.Conv2d(3, 4, 1), lambda net, x: net.norm(net.first(x).relu())),
+        Net(nn.Conv2d(3, 4, 1), lambda net, x: net.norm(net.first(x).relu_())),
+        Net(nn.Conv2d(3, 4, 1), lambda net, x: net.norm(input=net.first(x))),
+        Net(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 1))),
+        Net(nn.utils.spectral_norm(nn.Conv2d(3, 4, 1))),
         Net(nn.Conv2d(4, 4, 1), lambda net, x: net.norm(net.first(net.norm(four(x))))),
         Net(Standardised(3, 4, 1)),
         Net(nn.ConvTranspose2d(4, 4, 2, groups=2), lambda net, x: net.norm(net.first(four(x)))),
     ],
-    ids=['read twice', 'called twice', 'ReLU between', 'norm called twice', 'subclass', 'grouped'],
+    ids=[
+        *('read twice', 'called twice', 'ReLU between', 'ReLU in place between', 'named argument'),
+        *('weight norm', 'spectral norm', 'norm called twice', 'subclass', 'grouped'),
+    ],
 )  # fmt: skip
 def test_what_cannot_be_folded_stays(network):
     assert assert_folds(randomise(network), torch.randn(2, 3, 8, 8))[1] == []
+
+
+@pytest.mark.parametrize(
+    'forward',
+    [
+        lambda net, x: net.norm(y := net.first(x)) + y.detach(),
+        lambda net, x: net.norm(net.first(x)) + nn.functional.conv2d(x, net.first.weight),
+    ],
+    ids=['detached', 'weight'],
+)
+def test_what_the_dry_run_does_not_show_is_an_error(forward):
+    network = randomise(Net(nn.Conv2d(3, 4, 1), forward))
+    with pytest.raises(RuntimeError, match='Net: its outputs changed when its batch norms were'):
+        fold_batch_norms(network, torch.randn(2, 3, 8, 8))
 
 
 def test_a_network_in_training_is_refused():
