@@ -114,8 +114,10 @@ def test_map_and_logits_are_those_of_the_published_network(network, file):
 
 def test_every_teacher_has_weights_to_convert():
     configs = [Config.fromfile(path) for path in sorted(TEACHERS.glob('*.py'))]
-    assert len(configs) > 20
-    assert all(reference_layouts(cfg.model.backbone) == ('RepDistiller',) for cfg in configs)
+    backbones = [cfg.model.backbone for cfg in configs]
+    names = [name for name in backbones if isinstance(name, str)]  # mmpretrain's have its own
+    assert len(names) > 20
+    assert all(reference_layouts(name) == ('RepDistiller',) for name in names)
 
 
 @pytest.mark.parametrize(
