@@ -44,7 +44,7 @@ format: $(VENV)/.installed-dev
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
-	find mmkdfuse configs tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mmkdfuse configs tools tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps say with which files the environment was filled; it is filled again when one changes.
 $(VENV)/.installed: requirements.txt setup.py pyproject.toml

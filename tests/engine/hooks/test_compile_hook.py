@@ -53,6 +53,7 @@ def method(request, tmp_path, tiny_backbone):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['KFMSD', 'MFAKD'], indirect=True)
 def test_a_compiled_run_equals_an_uncompiled_one(method, tmp_path, tiny_options):
     options = {k: v for k, v in tiny_options.items() if not (method and 'backbone' in k)}

@@ -170,7 +170,6 @@ def main():
     parser.add_argument('--epochs', type=int, default=4)
     parser.add_argument('--every-iteration', action='store_true')
     parser.add_argument('--signal', nargs=2, metavar=('NAME', 'ITERATION'))
-    parser.add_argument('--ask-every', type=int, default=1)
     parser.add_argument('--kill-in', nargs=2, metavar=('FUNCTION_OF_OS', 'CALL'))
     args = parser.parse_args()
     hooks, distributed = [], {}
@@ -193,7 +192,6 @@ def main():
         checkpoint=checkpoint,
         hooks=hooks,
         resume=args.resume,
-        default_hooks={'interrupt': {'type': 'InterruptHook', 'interval': args.ask_every}},
         **distributed,
     ).train()
 

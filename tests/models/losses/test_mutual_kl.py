@@ -143,6 +143,36 @@ def test_half_precision_logits_are_compared_in_float32():
     torch.testing.assert_close(half, MutualKLLoss()(main.bfloat16().float(), rounded))
 
 
+@pytest.mark.parametrize('direction', ['both', 'to_main', 'to_branches'])
+@pytest.mark.parametrize('detach', [True, False])
+@pytest.mark.parametrize('heads', [1, 3])
+def test_equals_one_divergence_after_the_other(direction, detach, heads):
+    """The closed form of both directions, and its gradient, against KL by KL."""
+    tau = 3.0
+
+    def divergence(target, student):
+        target = target.detach() if detach else target
+        p, q = (torch.softmax(z / tau, dim=1) for z in (target, student))
+        return (p * (p.log() - q.log())).sum(dim=1).mean()
+
+    def one_by_one(main, branches):
+        to_main = [divergence(branch, main) for branch in branches]
+        to_branches = [divergence(main, branch) for branch in branches]
+        terms = {'both': to_main + to_branches, 'to_main': to_main, 'to_branches': to_branches}
+        return sum(terms[direction])
+
+    def results(loss):
+        main, branches = logits_of(heads)
+        leaves = [z.double().requires_grad_() for z in (main, *branches)]
+        value = loss(leaves[0], leaves[1:])
+        return value, torch.autograd.grad(value, leaves, materialize_grads=True)
+
+    value, gradients = results(MutualKLLoss(tau, detach, direction=direction))
+    expected, references = results(one_by_one)
+    torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradients, references, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize('tau', [0, -1.0, float('nan')])
 def test_refused_temperature_is_named(tau):
     with pytest.raises(ValueError, match=f'MutualKLLoss: tau={tau} must be positive'):

@@ -152,16 +152,137 @@ def test_autocast_changes_nothing():
     assert torch.equal(inside, KFM()(maps))
 
 
-def test_channels_last_maps_give_the_same():
-    maps = maps_of(2)
-    strided = [m.to(memory_format=torch.channels_last).requires_grad_() for m in maps]
-    fused = KFM()(strided)
-    torch.testing.assert_close(fused, KFM()(maps), rtol=1e-6, atol=1e-6)
-    cotangent = maps_of(1, seed=3)[0]
-    (found,) = torch.autograd.grad(fused, strided[:1], cotangent)
-    plain = [m.clone().requires_grad_() for m in maps]
-    (expected,) = torch.autograd.grad(KFM()(plain), plain[:1], cotangent)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+def slices_of_larger(maps):
+    """The same values, every second image and all but the last column of larger maps."""
+    larger = [torch.zeros(2 * m.shape[0], *m.shape[1:3], m.shape[3] + 1) for m in maps]
+    for place, m in zip(larger, maps, strict=True):
+        place[::2, :, :, :-1] = m
+    return [place[::2, :, :, :-1] for place in larger]
+
+
+LAYOUTS = {
+    'contiguous': lambda maps: [m.clone() for m in maps],
+    'channels-last': lambda maps: [m.to(memory_format=torch.channels_last) for m in maps],
+    'mixed': lambda maps: [maps[0].to(memory_format=torch.channels_last), *maps[1:]],
+    'slices': slices_of_larger,
+    'transposed': lambda maps: [m.transpose(2, 3).contiguous().transpose(2, 3) for m in maps],
+}
+
+
+@pytest.mark.parametrize('n', [1, 2, 3])
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('expanded_gradient', [False, True])
+def test_every_layout_gives_the_equations(n, layout, expanded_gradient):
+    maps = maps_of(n, (4, 3, 4, 5))
+    cotangent = maps_of(1, (4, 3, 4, 5), seed=1)[0]
+    if expanded_gradient:
+        cotangent = torch.ones(()).expand(cotangent.shape)
+    exact = [m.double().requires_grad_() for m in maps]
+    ours = [m.detach().requires_grad_() for m in LAYOUTS[layout](maps)]
+    value, fused = equations(exact), KFM()(ours)
+    torch.testing.assert_close(fused.double(), value, rtol=1e-6, atol=1e-6)
+    expected = torch.autograd.grad(value, exact, cotangent.double())
+    found = torch.autograd.grad(fused, ours, cotangent)
+    for gradient, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient.double(), reference, rtol=1e-6, atol=1e-6)
+
+
+def test_channels_last_maps_stay_channels_last():
+    maps = [
+        m.to(memory_format=torch.channels_last).requires_grad_() for m in maps_of(2, (2, 8, 4, 4))
+    ]
+    fused = KFM()(maps)
+    gradients = torch.autograd.grad(fused, maps, torch.ones_like(fused))
+    for result in (fused, *gradients):
+        assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_under_autocast():
+    """Maps in bf16, as convolutions give them: both passes in float32, rounded once at the end."""
+    cotangent = maps_of(1, seed=1)[0].bfloat16()
+
+    def gradients(convert):
+        maps = [convert(m.bfloat16()).requires_grad_() for m in maps_of(2)]
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            fused = KFM()(maps)
+            return torch.autograd.grad(fused, maps, cotangent.to(fused.dtype))
+
+    for half, full in zip(
+        gradients(lambda m: m.detach()), gradients(lambda m: m.float()), strict=True
+    ):
+        assert half.dtype == torch.bfloat16
+        assert torch.equal(half, full.bfloat16())
+
+
+def test_maps_of_different_precision():
+    a, b = maps_of(2)
+    a, b = a.bfloat16().requires_grad_(), b.requires_grad_()
+    fused = KFM()([a, b])
+    fused.sum().backward()
+    assert (fused.dtype, a.grad.dtype, b.grad.dtype) == (a.dtype, a.dtype, b.dtype)
+    assert torch.equal(b.grad.bfloat16(), a.grad)
+
+
+@pytest.mark.parametrize('n', [1, 2, 3])
+def test_first_and_second_derivatives_in_float64(n):
+    maps = [m.double().requires_grad_() for m in maps_of(n, (2, 2, 2, 3))]
+
+    def fuse(*maps):
+        return KFM()(maps)
+
+    assert fuse(*maps).dtype == torch.float64
+    assert torch.autograd.gradcheck(fuse, maps)
+    assert torch.autograd.gradgradcheck(fuse, maps)
+
+
+@pytest.mark.parametrize('n', [1, 2, 3])
+def test_only_the_maps_are_kept_for_the_backward_pass(n):
+    """They are the outputs of layers that keep them too, so the fusion costs no memory."""
+    maps = [m.requires_grad_() for m in maps_of(n)]
+    kept = set()
+
+    def pack(tensor):
+        kept.add(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        fused = KFM()(maps)
+    assert fused.requires_grad
+    assert kept == {m.data_ptr() for m in maps}
+
+
+@pytest.mark.parametrize('batched', ['first', 'second', 'both'])
+def test_function_transforms(batched):
+    """Gradients of every image of a stack, at once and one after the other."""
+    a, b = maps_of(2, (5, 1, 2, 3, 3))
+    dims = (None if batched == 'second' else 0, None if batched == 'first' else 0)
+    a, b = a if dims[0] == 0 else a[0], b if dims[1] == 0 else b[0]
+
+    def loss(a, b):
+        return KFM()([a, b]).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), in_dims=dims)(a, b)
+    for index in range(5):
+        one = [m if dim is None else m[index] for m, dim in zip((a, b), dims, strict=True)]
+        one = [m.clone().requires_grad_() for m in one]
+        expected = torch.autograd.grad(equations(one).square().sum(), one)
+        for gradients, reference in zip(found, expected, strict=True):
+            torch.testing.assert_close(gradients[index], reference, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('n', [1, 2])
+def test_it_is_captured_as_one_graph(n):
+    maps = [m.requires_grad_() for m in maps_of(n)]
+    (cotangent,) = maps_of(1, seed=1)
+    compiled = torch.compile(KFM(), backend='aot_eager', fullgraph=True)
+    fused, expected = compiled(maps), KFM()(maps)
+    torch.testing.assert_close(fused, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        torch.autograd.grad(fused, maps, cotangent),
+        torch.autograd.grad(expected, maps, cotangent),
+        rtol=1e-6,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize('value', [0.0, 3.0, -2e4])
