@@ -22,6 +22,7 @@ _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MUL1 = 0xBF58476D1CE4E5B9
 _MUL2 = 0x94D049BB133111EB
+_LARGEST_TABLE = 1 << 22  # draws of an epoch that are kept, 8 bytes each
 
 
 def _signed(word: int) -> int:
@@ -71,34 +72,81 @@ def draw(
     return top, left, flip
 
 
-@functools.lru_cache(maxsize=8)
-def _inside(h: int, w: int, padding: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """1 where a window shows the image and 0 on the padding: ((2*padding+1)**2, H*W), by offset.
+def _window(top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
+    """Number of a window: ``(flip * side + top) * side + left``, side = 2*padding+1, int64 (N,).
 
-    Row ``top * (2*padding+1) + left`` is the window at that offset. A constant, kept for the next
-    batch: 81 kB at 32x32 with 4 pixels of padding.
+    ``left`` is counted in the flipped image if there is a flip.
     """
-    canvas = F.pad(torch.ones(h, w, dtype=dtype, device=device), (padding,) * 4)
-    return canvas.unfold(0, h, 1).unfold(1, w, 1).reshape(-1, h * w)
+    side = 2 * padding + 1
+    return (flip * side + top) * side + torch.where(flip, 2 * padding - left, left)
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch_windows(
+    images: int, device: torch.device, seed: int, epoch: int, padding: int, flip_prob: float
+) -> Tensor:
+    """The windows of the first so many data-set indices in one epoch, int64 (images,)."""
+    indices = torch.arange(images, device=device)
+    drawn = draw(indices, seed=seed, epoch=epoch, padding=padding, flip_prob=flip_prob)
+    return _window(*drawn, padding)
+
+
+@functools.lru_cache(maxsize=8)
+def _starts(
+    shape: torch.Size, padding: int, flips: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Where runs begin: of every image (N,), and how much later by window (side**2 or twice)."""
+    n, c, h, w = shape
+    side = torch.arange(2 * padding + 1, device=device)
+    later = (side[:, None] * w + side).flatten()
+    if flips:
+        later = torch.cat((later, later + n * c * h * w))
+    return torch.arange(0, n * c * h * w, c * h * w, device=device), later
+
+
+_WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@functools.lru_cache(maxsize=8)
+def _borders(
+    h: int, w: int, padding: int, pad_value: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Masks of one channel by window, each (2*side**2, words of a channel), see :func:`_as_words`.
+
+    In the first, the bits of a pixel are 1 inside the image and 0 on the padding; the second has
+    the bits of ``pad_value`` on the padding and is None for 0. 166 kB at 32x32 with 4 pixels.
+    """
+    word = _WORDS[dtype.itemsize]
+    canvas = F.pad(torch.full((h, w), -1, dtype=word, device=device), (padding,) * 4)
+    inside = canvas.unfold(0, h, 1).unfold(1, w, 1).reshape(-1, h * w).repeat(2, 1)
+    if pad_value == 0:
+        return _as_words(inside), None
+    value = torch.full((1,), pad_value, dtype=dtype, device=device).view(word)
+    return _as_words(inside), _as_words(~inside & value)
+
+
+def _as_words(rows: Tensor) -> Tensor:
+    """The memory of contiguous rows (.., L) as 64-bit words, or as integers if none fit."""
+    whole = rows.shape[-1] * rows.element_size() % 8 == 0
+    return rows.view(torch.int64 if whole else _WORDS[rows.element_size()])
 
 
 def crop_flip(
-    images: Tensor, top: Tensor, left: Tensor, flip: Tensor | None, *, padding: int, pad_value: int
+    images: Tensor, windows: Tensor, *, padding: int, flips: bool = True, pad_value: int = 0
 ) -> Tensor:
-    """Pad every image, cut the window at (top, left) of the original size, flip it left to right.
+    """Pad every image, cut one window of the original size out of it or of its mirror image.
 
     Images are not padded. Shifted by whole rows and columns, an image is one contiguous run of the
     batch's memory that begins a little earlier or later, so ``index_select`` copies N runs; what a
-    run takes from beyond its image's borders lies on the padding, and is overwritten with
-    ``pad_value``. Flipped images stand behind the others and a flip picks the run from them: a
-    per-image choice between two uint8 tensors with ``torch.where`` is several times slower.
+    run takes from beyond its image's borders lies on the padding and is masked, eight bytes at a
+    time. Mirror images stand behind the others and a flip picks the run from them: a per-image
+    choice between two uint8 tensors with ``torch.where`` is several times slower.
 
     Args:
-        images: (N, C, H, W), any dtype; finite.
-        top: Row offsets in 0..2*padding, int64 (N,).
-        left: Column offsets in 0..2*padding, int64 (N,).
-        flip: Whether to flip, bool (N,), or None for never.
+        images: (N, C, H, W), any dtype.
+        windows: Their numbers, see :func:`_window`, int64 (N,).
         padding: Pixels added on every side.
+        flips: Whether any window may be flipped.
         pad_value: Value of these pixels, on the scale of ``images``.
 
     Returns:
@@ -106,24 +154,21 @@ def crop_flip(
     """
     n, c, h, w = images.shape
     size = c * h * w
-    start = torch.arange(0, n * size, size, device=images.device)
     parts = [images.flatten()]
-    if flip is not None:
-        # The flipped window at `left` is the window of the flipped image at the mirrored offset.
-        left = torch.where(flip, 2 * padding - left, left)
-        start += flip * (n * size)
+    if flips:
         parts.append(images.flip(3).flatten())
     # Room for the first and last run to begin earlier and end later than their images.
     margin = images.new_zeros(padding * (w + 1))
     memory = torch.cat((margin, *parts, margin))
-    start += top * w + left
+    start, later = _starts(images.shape, padding, flips, images.device)
+    start = start + later.index_select(0, windows)
     runs = memory.as_strided((len(memory) - size + 1, size), (1, 1)).index_select(0, start)
     if padding:
-        offset = top * (2 * padding + 1) + left
-        inside = _inside(h, w, padding, images.dtype, images.device).index_select(0, offset)
-        runs.view(n, c, h * w).mul_(inside[:, None])
-        if pad_value:
-            runs.view(n, c, h * w).add_((1 - inside[:, None]) * pad_value)
+        inside, outside = _borders(h, w, padding, pad_value, images.dtype, images.device)
+        words = _as_words(runs.view(n, c, h * w))
+        words.bitwise_and_(inside.index_select(0, windows)[:, None])
+        if outside is not None:
+            words.bitwise_or_(outside.index_select(0, windows)[:, None])
     return runs.view(n, c, h, w)
 
 
@@ -156,10 +201,9 @@ def augment(
     """
     if padding == 0 and flip_prob == 0.0:
         return images
-    top, left, flip = draw(indices, seed=seed, epoch=epoch, padding=padding, flip_prob=flip_prob)
-    return crop_flip(
-        images, top, left, flip if flip_prob else None, padding=padding, pad_value=pad_value
-    )
+    drawn = draw(indices, seed=seed, epoch=epoch, padding=padding, flip_prob=flip_prob)
+    windows = _window(*drawn, padding)
+    return crop_flip(images, windows, padding=padding, flips=flip_prob > 0, pad_value=pad_value)
 
 
 @MODELS.register_module()
@@ -247,32 +291,47 @@ class BatchPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """Move, augment (in training) and normalise one batch; the class tells keys and shapes."""
         self._check(data)
+        on_host = data.get('indices')
         data = self.cast_data(data)
         images, labels, indices = data['inputs'], data.get('labels'), data.get('indices')
         if training and (self.crop_padding or self.flip_prob):
-            images = self._augment(images, indices)
+            images = crop_flip(
+                images,
+                self._windows(indices, on_host),
+                padding=self.crop_padding,
+                flips=self.flip_prob > 0,
+                pad_value=self.pad_value,
+            )
         inputs = self._normalise(images)
         if self.as_data_samples:
             return {'inputs': inputs, 'data_samples': self._data_samples(labels, len(inputs))}
         return {'inputs': inputs, 'data_samples': labels, 'indices': indices}
 
-    def _augment(self, images: Tensor, indices: Tensor | None) -> Tensor:
-        if indices is None:
+    def _windows(self, indices: Tensor | None, on_host: Tensor | None) -> Tensor:
+        """Windows of the images, by default looked up in a table that holds a whole epoch.
+
+        For a batch the two dozen calls of :func:`draw` would take as long as to copy the images.
+
+        Args:
+            indices: On the device of the images.
+            on_host: The same as they came, perhaps on the CPU, where to read one waits for nothing.
+        """
+        if indices is None or on_host is None:
             raise ValueError(
                 "the training batch has no 'indices' (int64 (N,)), which random crops and flips "
                 'are drawn from: use a data set of mmkdfuse or set crop_padding=0, flip_prob=0'
             )
         hub = MessageHub.get_current_instance()
-        seed = self.seed if self.seed is not None else hub.get_info('seed')
-        return augment(
-            images,
-            indices,
-            seed=int(seed or 0),
-            epoch=int(hub.get_info(self.counter, 0)),
-            padding=self.crop_padding,
-            flip_prob=self.flip_prob,
-            pad_value=self.pad_value,
-        )
+        seed = int((self.seed if self.seed is not None else hub.get_info('seed')) or 0)
+        count = int(hub.get_info(self.counter, 0))
+        padding, flip_prob = self.crop_padding, self.flip_prob
+        if self.counter == 'epoch' and on_host.device.type == 'cpu':
+            size = 1 << int(on_host.max()).bit_length()  # 2**k for indices below 2**k
+            if size <= _LARGEST_TABLE:
+                table = _epoch_windows(size, indices.device, seed, count, padding, flip_prob)
+                return table.index_select(0, indices)
+        drawn = draw(indices, seed=seed, epoch=count, padding=padding, flip_prob=flip_prob)
+        return _window(*drawn, padding)
 
     def _normalise(self, images: Tensor) -> Tensor:
         inputs = images.to(torch.float32, memory_format=torch.contiguous_format)

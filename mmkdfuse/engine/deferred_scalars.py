@@ -56,27 +56,27 @@ class DeferredHistory(HistoryBuffer):
     @property
     def _log_history(self) -> np.ndarray:
         self._complete()
-        return self._logs
+        return self._logs.values
 
     @_log_history.setter
     def _log_history(self, values: np.ndarray) -> None:
-        self._logs = values
+        self._logs = _Column(values)
 
     @property
     def _count_history(self) -> np.ndarray:
         self._complete()
-        return self._counts
+        return self._counts.values
 
     @_count_history.setter
     def _count_history(self, values: np.ndarray) -> None:
-        self._counts = values
+        self._counts = _Column(values)
 
     def _complete(self) -> None:
         if self._fetch is not None:
             self._fetch()
         if self._new_logs:
-            self._logs = _joined(self._logs, self._new_logs, self.max_length)
-            self._counts = _joined(self._counts, self._new_counts, self.max_length)
+            self._logs.extend(self._new_logs, self.max_length)
+            self._counts.extend(self._new_counts, self.max_length)
             self._new_logs, self._new_counts = [], []
 
     def __reduce__(self) -> tuple:
@@ -84,9 +84,28 @@ class DeferredHistory(HistoryBuffer):
         return HistoryBuffer, (logs, counts, self.max_length)
 
 
-def _joined(old: np.ndarray, new: list[float], max_length: int) -> np.ndarray:
-    joined = np.concatenate([old, new]) if len(old) else np.array(new)
-    return joined[-max_length:]
+class _Column:
+    """Numbers in memory with room behind them, so that few extensions copy the old ones."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._memory = np.array(values, dtype=np.float64)
+        self._begin, self._end = 0, len(values)
+
+    @property
+    def values(self) -> np.ndarray:
+        """The numbers, float64; a view."""
+        return self._memory[self._begin : self._end]
+
+    def extend(self, new: list[float], max_length: int) -> None:
+        """Append numbers and keep the last ``max_length``."""
+        if self._end + len(new) > len(self._memory):
+            old = self.values
+            self._memory = np.empty(2 * (len(old) + len(new)))
+            self._memory[: len(old)] = old
+            self._begin, self._end = 0, len(old)
+        self._memory[self._end : self._end + len(new)] = new
+        self._end += len(new)
+        self._begin = max(self._begin, self._end - max_length)
 
 
 class DeferredScalars:

@@ -112,11 +112,14 @@ def test_memory_layout_of_the_source_does_not_matter():
         assert torch.equal(augment(source, index, **args), expected)
 
 
-def test_single_channel_and_float_images():
+@pytest.mark.parametrize('pad_value', [0, 200])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16, torch.int32])
+def test_single_channel_and_other_types(dtype, pad_value):
     grey = images_of(8, channels=1)
-    args = {'seed': 0, 'epoch': 0, 'padding': 2, 'flip_prob': 0.5}
-    found = augment(grey.float(), torch.arange(8), **args)
-    assert torch.equal(found, augment(grey.repeat(1, 3, 1, 1), torch.arange(8), **args)[:, :1])
+    args = {'seed': 0, 'epoch': 0, 'padding': 2, 'flip_prob': 0.5, 'pad_value': pad_value}
+    found = augment(grey.to(dtype), torch.arange(8), **args)
+    expected = augment(grey.repeat(1, 3, 1, 1), torch.arange(8), **args)[:, :1]
+    assert found.dtype == dtype and torch.equal(found, expected.to(dtype))
 
 
 def test_source_is_not_changed():
@@ -201,6 +204,17 @@ def test_epoch_and_seed_come_from_the_message_hub(hub):
     assert torch.equal(run(seed=7, epoch=4), expected(seed=11, epoch=4))
     preprocessor.counter = 'iter'
     assert torch.equal(run(iter=900), expected(seed=11, epoch=900))
+
+
+@pytest.mark.parametrize('first', [0, 1000, 2**40])
+def test_windows_kept_for_an_epoch_are_those_of_every_sample(first, hub):
+    preprocessor = BatchPreprocessor(crop_padding=4, flip_prob=0.5, seed=3)
+    images, args = images_of(16), {'seed': 3, 'epoch': 0, 'padding': 4, 'flip_prob': 0.5}
+    for batch in (16, 5, 16):  # the last one of an epoch is shorter
+        indices = first + torch.randperm(400)[:batch]
+        found = preprocessor({'inputs': images[:batch], 'indices': indices}, training=True)
+        expected = augment(images[:batch], indices, **args)
+        assert torch.equal(found['inputs'], expected.float())
 
 
 def test_inference_needs_neither_labels_nor_indices():
