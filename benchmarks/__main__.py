@@ -12,6 +12,7 @@ import torch
 from benchmarks.measure import Options
 from benchmarks.parts import choose_parts, run_part
 from benchmarks.report import as_dict, environment, header, table
+from mmkdfuse.engine.host_memory import keep_freed_memory
 
 
 def parse_args(arguments: list[str]) -> argparse.Namespace:
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     torch.set_num_threads(options.threads)
+    if not options.on_gpu:
+        keep_freed_memory()  # as mmkdfuse.train does
     record = dict(environment(options), parts=[])
     print(header(record), flush=True)
     for name, part in parts.items():

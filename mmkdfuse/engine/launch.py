@@ -18,6 +18,7 @@ from torch import nn
 from mmkdfuse.checkpoint import latest_checkpoint, load_file, load_strictly
 from mmkdfuse.engine.amp import amp_optim_wrapper
 from mmkdfuse.engine.hooks.compile_hook import CompileHook
+from mmkdfuse.engine.host_memory import keep_freed_memory
 from mmkdfuse.engine.pretrained import StartWeightsHook
 from mmkdfuse.engine.run_record import last_validation, write_record
 from mmkdfuse.registry import MODELS
@@ -96,6 +97,8 @@ def train(
         else:
             print(f'resume: {cfg.work_dir} holds no checkpoint, training starts from the beginning')
     started_group = _prepare_processes(cfg)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     try:
         if preflight:
             _run_preflight(cfg)

@@ -1,0 +1,36 @@
+"""Freed memory stays with the process, counted in pages that the system had to provide."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from mmkdfuse.engine.host_memory import keep_freed_memory
+
+COUNT = """
+import resource, sys, torch
+from mmkdfuse.engine.host_memory import keep_freed_memory
+if sys.argv[1] == 'keep':
+    assert keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for iteration in range(5):
+    before = faults()
+    torch.empty(16 << 20).fill_(1)  # 64 MiB
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='another C library')
+def test_large_blocks_are_provided_once():
+    pages = {
+        case: int(subprocess.check_output([sys.executable, '-c', COUNT, case], text=True))
+        for case in ('keep', 'default')
+    }
+    assert pages['keep'] < 100, pages
+    assert pages['default'] > 10 * (pages['keep'] + 1), pages
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr('ctypes.CDLL', lambda name: object())
+    assert keep_freed_memory() is False
