@@ -107,28 +107,39 @@ def _starts(
 _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@functools.lru_cache(maxsize=8)
-def _borders(
-    h: int, w: int, padding: int, pad_value: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """Masks of one channel by window, each (2*side**2, words of a channel), see :func:`_as_words`.
-
-    In the first, the bits of a pixel are 1 inside the image and 0 on the padding; the second has
-    the bits of ``pad_value`` on the padding and is None for 0. 166 kB at 32x32 with 4 pixels.
-    """
-    word = _WORDS[dtype.itemsize]
-    canvas = F.pad(torch.full((h, w), -1, dtype=word, device=device), (padding,) * 4)
-    inside = canvas.unfold(0, h, 1).unfold(1, w, 1).reshape(-1, h * w).repeat(2, 1)
-    if pad_value == 0:
-        return _as_words(inside), None
-    value = torch.full((1,), pad_value, dtype=dtype, device=device).view(word)
-    return _as_words(inside), _as_words(~inside & value)
-
-
 def _as_words(rows: Tensor) -> Tensor:
-    """The memory of contiguous rows (.., L) as 64-bit words, or as integers if none fit."""
-    whole = rows.shape[-1] * rows.element_size() % 8 == 0
-    return rows.view(torch.int64 if whole else _WORDS[rows.element_size()])
+    """The memory of contiguous rows (.., L) as integers, the longest that fill a row."""
+    length = rows.shape[-1] * rows.element_size()
+    return rows.view(_WORDS[next(size for size in (8, 4, 2, 1) if length % size == 0)])
+
+
+@functools.lru_cache(maxsize=8)
+def _inside(
+    h: int, w: int, padding: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which rows and columns of a window show the image: all bits of a pixel are 1, else 0.
+
+    Returns:
+        Masks by ``flip * side + top``, (2*side, words of a channel), and by ``left``, (side, words
+        of a channel).
+    """
+
+    def masks(length: int) -> Tensor:
+        axis = torch.full((length,), -1, dtype=_WORDS[dtype.itemsize], device=device)
+        return F.pad(axis, (padding, padding)).unfold(0, length, 1)
+
+    rows = masks(h).repeat(2, 1)[:, :, None].expand(-1, h, w)
+    columns = masks(w)[:, None, :].expand(-1, h, w)
+    return _as_words(rows.flatten(1)), _as_words(columns.flatten(1))
+
+
+@functools.lru_cache(maxsize=8)
+def _pad_word(
+    pad_value: int, dtype: torch.dtype, word: torch.dtype, device: torch.device
+) -> Tensor:
+    """Pixels of this value, as one integer, (1,)."""
+    pixels = word.itemsize // dtype.itemsize
+    return torch.full((pixels,), pad_value, dtype=dtype, device=device).view(word)
 
 
 def crop_flip(
@@ -138,12 +149,12 @@ def crop_flip(
 
     Images are not padded. Shifted by whole rows and columns, an image is one contiguous run of the
     batch's memory that begins a little earlier or later, so ``index_select`` copies N runs; what a
-    run takes from beyond its image's borders lies on the padding and is masked, eight bytes at a
-    time. Mirror images stand behind the others and a flip picks the run from them: a per-image
+    run takes from beyond its image's borders lies on the padding and is masked, eight bytes at
+    a time. Mirror images stand behind the others and a flip picks the run from them: a per-image
     choice between two uint8 tensors with ``torch.where`` is several times slower.
 
     Args:
-        images: (N, C, H, W), any dtype.
+        images: (N, C, H, W), any dtype; no gradient flows back to them.
         windows: Their numbers, see :func:`_window`, int64 (N,).
         padding: Pixels added on every side.
         flips: Whether any window may be flipped.
@@ -152,6 +163,8 @@ def crop_flip(
     Returns:
         (N, C, H, W), dtype of ``images``, contiguous.
     """
+    if not len(images):
+        return images
     n, c, h, w = images.shape
     size = c * h * w
     parts = [images.flatten()]
@@ -164,11 +177,15 @@ def crop_flip(
     start = start + later.index_select(0, windows)
     runs = memory.as_strided((len(memory) - size + 1, size), (1, 1)).index_select(0, start)
     if padding:
-        inside, outside = _borders(h, w, padding, pad_value, images.dtype, images.device)
+        side = 2 * padding + 1
+        rows, columns = _inside(h, w, padding, images.dtype, images.device)
+        inside = rows.index_select(0, windows // side)
+        inside &= columns.index_select(0, windows % side)
         words = _as_words(runs.view(n, c, h * w))
-        words.bitwise_and_(inside.index_select(0, windows)[:, None])
-        if outside is not None:
-            words.bitwise_or_(outside.index_select(0, windows)[:, None])
+        words.bitwise_and_(inside[:, None])
+        if pad_value:
+            pad = _pad_word(pad_value, images.dtype, words.dtype, images.device)
+            words.bitwise_or_((~inside & pad)[:, None])
     return runs.view(n, c, h, w)
 
 
@@ -188,7 +205,7 @@ def augment(
     ``RandomHorizontalFlip(flip_prob)`` on the raw image.
 
     Args:
-        images: (N, C, H, W) on any device.
+        images: (N, C, H, W) on any device; no gradient flows back to them.
         indices: Data-set indices of the images, int64 (N,), same device.
         seed: Any integer.
         epoch: Epoch, or another counter of passes over the data.
@@ -325,7 +342,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         seed = int((self.seed if self.seed is not None else hub.get_info('seed')) or 0)
         count = int(hub.get_info(self.counter, 0))
         padding, flip_prob = self.crop_padding, self.flip_prob
-        if self.counter == 'epoch' and on_host.device.type == 'cpu':
+        if self.counter == 'epoch' and on_host.device.type == 'cpu' and len(on_host):
             size = 1 << int(on_host.max()).bit_length()  # 2**k for indices below 2**k
             if size <= _LARGEST_TABLE:
                 table = _epoch_windows(size, indices.device, seed, count, padding, flip_prob)
@@ -356,6 +373,10 @@ class BatchPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 f"'inputs' must be uint8 (N, C, H, W), not {images.dtype} {tuple(images.shape)}"
             )
+        for key in ('labels', 'indices'):
+            values = data.get(key)
+            if values is not None and len(values) != len(images):
+                raise ValueError(f'the batch has {len(images)} images but {len(values)} {key}')
 
     @staticmethod
     def _data_samples(labels: Tensor | None, n: int) -> list:

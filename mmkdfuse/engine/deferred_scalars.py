@@ -24,13 +24,14 @@ class DeferredHistory(HistoryBuffer):
 
     Args:
         history: What is known so far.
-        fetch: Called before every reading; it may call :meth:`update`.
+        fetch: Called before every reading and every update; it may itself call
+            :meth:`update` once it has nothing more to bring.
     """
 
     def __init__(
         self, history: HistoryBuffer | None = None, fetch: Callable[[], None] | None = None
     ) -> None:
-        self._fetch = fetch
+        self.fetch = fetch
         self._new_logs: list[float] = []
         self._new_counts: list[float] = []
         logs, counts = ([], []) if history is None else history.data
@@ -44,12 +45,14 @@ class DeferredHistory(HistoryBuffer):
                 f'log_val and count must be int or float, not {type(log_val).__name__} and '
                 f'{type(count).__name__}'
             )
+        if self.fetch is not None:
+            self.fetch()  # what was recorded before comes before
         self._new_logs.append(log_val)
         self._new_counts.append(count)
 
     def current(self) -> float:
         """Return the newest value."""
-        if self._fetch is None and self._new_logs:
+        if self.fetch is None and self._new_logs:
             return self._new_logs[-1]  # asked for in every iteration by the timer
         return super().current()
 
@@ -72,8 +75,8 @@ class DeferredHistory(HistoryBuffer):
         self._counts = _Column(values)
 
     def _complete(self) -> None:
-        if self._fetch is not None:
-            self._fetch()
+        if self.fetch is not None:
+            self.fetch()
         if self._new_logs:
             self._logs.extend(self._new_logs, self.max_length)
             self._counts.extend(self._new_counts, self.max_length)
@@ -123,8 +126,7 @@ class DeferredScalars:
     def __init__(self, hub: MessageHub, limit: int = 1000) -> None:
         self._hub = hub
         self._limit = limit
-        self._keys: tuple[str, ...] = ()
-        self._rows: list[Tensor] = []
+        self._rows: list[tuple[tuple[str, ...], Tensor]] = []
 
     @torch.no_grad()
     def add(self, scalars: Mapping[str, Tensor]) -> None:
@@ -135,30 +137,35 @@ class DeferredScalars:
         """
         if not scalars:
             return
-        keys = tuple(scalars)
-        if keys != self._keys or len(self._rows) >= self._limit:
+        if len(self._rows) >= self._limit:
             self.read()
-            self._keys = keys
-            for key in keys:
+        histories = self._hub.log_scalars
+        for key in scalars:
+            if getattr(histories.get(key), 'fetch', None) != self.read:
                 defer_history(self._hub, key, self.read)
-        values = list(scalars.values())
-        try:
-            row = torch.stack(values)
-        except RuntimeError:  # of different shapes or on different devices
-            device = values[0].device
-            row = torch.stack([v.reshape(()).to(device, non_blocking=True) for v in values])
-        self._rows.append(row)
+        self._rows.append((tuple(scalars), _joined(list(scalars.values()), torch.stack)))
 
     def read(self) -> None:
         """Bring what was recorded to the hub; waits for the device if there is anything."""
         if not self._rows:
             return
         rows, self._rows = self._rows, []
-        table = torch.stack(rows).reshape(len(rows), len(self._keys))
-        for key, values in zip(self._keys, to_host(table).T, strict=True):
-            history = self._hub.log_scalars[key]
-            for value in values.tolist():
-                history.update(value)
+        values = iter(to_host(_joined([row for _, row in rows], torch.cat)).tolist())
+        for keys, _ in rows:
+            for key in keys:
+                self._hub.log_scalars[key].update(next(values))
+
+
+def _joined(values: list[Tensor], join: Callable[[list[Tensor]], Tensor]) -> Tensor:
+    """One tensor (L,) of all values, in float64 where joining their types would round some."""
+    first = values[0].dtype
+    if any(value.dtype != first for value in values):
+        values = [value.double() for value in values]
+    try:
+        return join(values).flatten()
+    except RuntimeError:  # of different shapes or on different devices
+        device = values[0].device
+        return torch.cat([v.flatten().to(device, non_blocking=True) for v in values])
 
 
 def defer_history(hub: MessageHub, key: str, fetch: Callable[[], None] | None = None) -> None:

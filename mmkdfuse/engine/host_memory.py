@@ -6,7 +6,7 @@ import ctypes
 
 # Parameters of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_NEVER = 2**31 - 1
+_NEVER = -1
 
 
 def keep_freed_memory() -> bool:
@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
     By default it returns every block above 32 MiB when it is freed. A map of that size, such as
     512 x 16 x 32 x 32 in float32, is then zeroed page by page in every iteration: iterations with
     512 images were 1.2 to 1.5 times as long per image as with 64. Small blocks at the end of the
-    heap are trimmed likewise. The process keeps its peak of memory until it ends. Other C libraries
-    are left alone.
+    heap are trimmed likewise. The process keeps its peak of memory until it ends. Only the main
+    thread's memory is kept. Other C libraries are left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -14,6 +14,7 @@ _TRIAL_IMAGES = 2
 
 
 @torch.no_grad()
+@torch.autocast('cpu', enabled=False)
 def fast_copy(backbone: nn.Module, image_size: int | Sequence[int]) -> nn.Module:
     """Return a copy with batch norms folded into convolutions and weights in channels-last layout.
 

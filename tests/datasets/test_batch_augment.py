@@ -83,8 +83,12 @@ def test_draws_of_other_epoch_or_seed_are_independent(other):
         assert abs((a == b).double().mean().item() - chance) < 0.02
 
 
-@pytest.mark.parametrize('height, width', [(32, 32), (64, 64), (5, 9), (1, 1)])
-@pytest.mark.parametrize('padding, flip_prob', [(4, 0.5), (0, 0.5), (3, 0.0), (2, 1.0), (0, 0.0)])
+@pytest.mark.parametrize(
+    'height, width', [(32, 32), (64, 64), (28, 28), (7, 16), (6, 10), (5, 9), (1, 1)]
+)
+@pytest.mark.parametrize(
+    'padding, flip_prob', [(4, 0.5), (0, 0.5), (3, 0.0), (2, 1.0), (0, 0.0), (12, 0.5)]
+)
 @pytest.mark.parametrize('pad_value', [0, 17])
 def test_equals_pad_crop_flip_of_one_image_after_the_other(
     height, width, padding, flip_prob, pad_value
@@ -120,6 +124,14 @@ def test_single_channel_and_other_types(dtype, pad_value):
     found = augment(grey.to(dtype), torch.arange(8), **args)
     expected = augment(grey.repeat(1, 3, 1, 1), torch.arange(8), **args)[:, :1]
     assert found.dtype == dtype and torch.equal(found, expected.to(dtype))
+
+
+def test_an_empty_batch_stays_empty():
+    preprocessor = BatchPreprocessor(crop_padding=4, flip_prob=0.5)
+    empty = {'inputs': images_of(0), 'indices': torch.arange(0)}
+    for counter in ('epoch', 'iter'):
+        preprocessor.counter = counter
+        assert preprocessor(empty, training=True)['inputs'].shape == (0, 3, 32, 32)
 
 
 def test_source_is_not_changed():
@@ -284,6 +296,7 @@ def test_bad_arguments(arguments, message):
         ({'inputs': images_of(2).float()}, ValueError, 'uint8'),
         ({'inputs': images_of(2)[0]}, ValueError, r'\(3, 32, 32\)'),
         ({'inputs': images_of(2)}, ValueError, "no 'indices'"),
+        ({'inputs': images_of(2), 'indices': torch.arange(1)}, ValueError, '2 images but 1 ind'),
     ],
 )
 def test_bad_batches(batch, error, message):

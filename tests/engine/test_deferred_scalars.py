@@ -84,7 +84,7 @@ def test_values_come_in_one_transfer_when_one_of_them_is_read(hub, reads):
     assert reads == []
     assert hub.get_scalar('b').mean(2) == 35.0
     assert hub.get_scalar('a').data[0].tolist() == [0, 1, 2, 3, 4]
-    assert reads == [(5, 2)]
+    assert reads == [(10,)]
 
 
 def test_values_are_those_of_the_moment_and_keep_no_graph(hub):
@@ -94,7 +94,8 @@ def test_values_are_those_of_the_moment_and_keep_no_graph(hub):
     scalars.add({'a': reused})
     with torch.no_grad():
         reused.fill_(100.0)
-    assert not scalars._rows[0].requires_grad
+    ((_, row),) = scalars._rows
+    assert not row.requires_grad
     assert hub.get_scalar('a').current() == 2.0
 
 
@@ -110,11 +111,40 @@ def test_keys_may_change_and_types_differ(hub):
     assert hub.get_scalar('b').data[0].tolist() == [3.0, 0.1]
 
 
+def test_no_value_is_rounded_to_the_type_of_another(hub):
+    scalars = DeferredScalars(hub)
+    for kind, count in (
+        (torch.bfloat16, 1001),
+        (torch.float16, 70_000),
+        (torch.float32, 2**24 + 1),
+    ):
+        scalars.add({'loss': torch.tensor(2.0, dtype=kind), 'number': torch.tensor(count)})
+    assert hub.get_scalar('number').data[0].tolist() == [1001, 70_000, 2**24 + 1]
+
+
+def test_keys_that_alternate_are_read_together_and_keep_their_histories(hub, reads):
+    scalars = DeferredScalars(hub)
+    for i in range(6):
+        scalars.add({'a' if i % 2 else 'b': torch.tensor(float(i)), 'loss': torch.tensor(-1.0)})
+        held = hub.log_scalars['loss']
+    assert reads == [] and held is hub.log_scalars['loss']
+    assert hub.get_scalar('a').data[0].tolist() == [1, 3, 5]
+    assert reads == [(12,)]
+
+
+def test_tensors_and_numbers_under_one_key_keep_their_order(hub):
+    scalars = DeferredScalars(hub)
+    scalars.add({'a': torch.tensor(1.0)})
+    hub.update_scalar('a', 2.0)
+    scalars.add({'a': torch.tensor(3.0)})
+    assert hub.get_scalar('a').data[0].tolist() == [1, 2, 3]
+
+
 def test_what_nobody_reads_is_read_at_the_limit(hub, reads):
     scalars = DeferredScalars(hub, limit=3)
     for i in range(7):
         scalars.add({'a': torch.tensor(float(i))})
-    assert reads == [(3, 1), (3, 1)]
+    assert reads == [(3,), (3,)]
     assert hub.get_scalar('a').data[0].tolist() == list(range(7))
 
 

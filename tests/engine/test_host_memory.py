@@ -14,9 +14,10 @@ from mmkdfuse.engine.host_memory import keep_freed_memory
 if sys.argv[1] == 'keep':
     assert keep_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for iteration in range(5):
+for iteration in range(3):
     before = faults()
-    torch.empty(16 << 20).fill_(1)  # 64 MiB
+    blocks = [torch.empty(16 << 20).fill_(1) for _ in range(34)]  # above 2 GiB
+    del blocks
 print(faults() - before)
 """
 
@@ -27,7 +28,7 @@ def test_large_blocks_are_provided_once():
         case: int(subprocess.check_output([sys.executable, '-c', COUNT, case], text=True))
         for case in ('keep', 'default')
     }
-    assert pages['keep'] < 100, pages
+    assert pages['keep'] < 1000, pages
     assert pages['default'] > 10 * (pages['keep'] + 1), pages
 
 

@@ -87,3 +87,10 @@ def test_other_maps_are_refused():
 def test_maps_without_values_are_refused():
     with pytest.raises(ValueError, match='off by nan'):
         fast_copy(LayoutDependent(broken=float('nan')).eval(), 32)
+
+
+def test_mixed_precision_around_it_changes_nothing():
+    original = backbone_of('resnet8x4')
+    with torch.autocast('cpu', torch.bfloat16):
+        fast = fast_copy(original, 32)
+    assert error(fast(IMAGES)[-1], original(IMAGES)[-1]) < 1e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import MessageHub
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 
 from mmkdfuse.registry import HOOKS
 
@@ -49,6 +52,7 @@ class InvalidLossHook(Hook):
         self._unread = 0
         self._loggers: list[LoggerHook] = []
         self._savers: list[CheckpointHook] = []
+        self._meant: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         """Forget an earlier run."""
@@ -61,6 +65,9 @@ class InvalidLossHook(Hook):
         self._loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         savers = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
         self._savers = [hook for hook in savers if not hook.by_epoch]
+        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # Such as a mask of -inf.
+        self._meant = set(_not_finite(dict(model.named_buffers())))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -85,11 +92,7 @@ class InvalidLossHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse to save after a bad step, also if it shows in the weights only."""
         self._read(runner)
-        bad = [
-            name
-            for name, value in checkpoint['state_dict'].items()
-            if value.is_floating_point() and not torch.isfinite(value).all()
-        ]
+        bad = [n for n in _not_finite(checkpoint['state_dict']) if n not in self._meant]
         if bad:
             iteration = checkpoint['meta']['iter']
             rate = _learning_rate(runner)
@@ -123,9 +126,11 @@ class InvalidLossHook(Hook):
         iteration = int(worst)
         if iteration == _NEVER:
             return
-        terms = {name: value for name, (first, value) in bad.items() if first == iteration}
-        if len(terms) > 1:
-            terms.pop('loss', None)  # the sum of the others
+        if len(bad) > 1:
+            bad.pop('loss', None)  # the sum of the others
+        # Those of that iteration; a term that is not logged every time cannot be dated.
+        found = {name: value for name, (first, value) in bad.items() if first == iteration}
+        terms = found or {name: value for name, (_, value) in bad.items()}
         shown = ', '.join(f"'{k}' is {'NaN' if math.isnan(v) else v}" for k, v in terms.items())
         epoch = hub.get_info('epoch', 0)
         rate = _learning_rate(runner, back=newest - iteration)
@@ -134,6 +139,17 @@ class InvalidLossHook(Hook):
             f'{shown or "in another process is not finite"} (learning rate {rate:g}); '
             + _advice(runner)
         )
+
+
+def _not_finite(state_dict: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors with a value that is NaN or infinite."""
+    return [
+        name
+        for name, value in state_dict.items()
+        if isinstance(value, Tensor)
+        and value.is_floating_point()
+        and not torch.isfinite(value).all()
+    ]
 
 
 def _first_bad(hub: MessageHub, unread: int, newest: int) -> dict[str, tuple[int, float]]:

@@ -28,14 +28,7 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
         """Take over the histories of a resumed run."""
         super().before_train(runner)
         self._scalars = DeferredScalars(runner.message_hub)
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Let histories that others write grow in constant time."""
-        super().before_train_epoch(runner)
-        hub = runner.message_hub
-        for key, history in list(hub.log_scalars.items()):
-            if key.startswith('train/') and not isinstance(history, DeferredHistory):
-                defer_history(hub, key)
+        self._known = 0
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -48,3 +41,10 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
             else:
                 runner.message_hub.update_scalar(f'train/{name}', value)
         self._scalars.add(tensors)
+        hub = runner.message_hub
+        if len(hub.log_scalars) != self._known:
+            # Let histories that others write grow in constant time, too.
+            for key, history in list(hub.log_scalars.items()):
+                if key.startswith('train/') and not isinstance(history, DeferredHistory):
+                    defer_history(hub, key)
+            self._known = len(hub.log_scalars)

@@ -1,11 +1,15 @@
 """``compile`` in a config, with a backend of torch that traces and does not generate code."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import Hook
 
 from mmkdfuse import train
 from mmkdfuse.checkpoint import load_file
+from mmkdfuse.engine import CompileHook
 from mmkdfuse.models import Classifier
 from mmkdfuse.registry import HOOKS
 
@@ -99,3 +103,24 @@ def test_it_can_be_turned_off(compiled, tmp_path, tiny_options):
         compile=compiled,
     )
     assert TRACED == []
+
+
+def test_validation_and_test_leave_the_stance_as_it_was():
+    model, hook = torch.nn.Linear(1, 1), CompileHook()
+    runner = SimpleNamespace(model=model, logger=logging.getLogger())
+    compiled = torch.compile(lambda x: x + 1, backend='counting_test_backend')
+    TRACED.clear()
+    hook.before_val(runner)  # before any training nothing is compiled
+    hook.after_val(runner)
+    hook.before_train(runner)
+    for before, after in (
+        (hook.before_val, hook.after_val),
+        (hook.before_test, hook.after_test),
+        (hook.before_val, hook.train_stopped),
+    ):
+        before(runner)
+        compiled(torch.ones(2))
+        assert TRACED == []
+        after(runner)
+    compiled(torch.ones(2))
+    assert TRACED

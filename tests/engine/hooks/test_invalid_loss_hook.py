@@ -82,6 +82,39 @@ def test_a_term_that_comes_later_is_named(tmp_path):
         runner.train()
 
 
+def test_a_term_of_some_iterations_is_named(tmp_path):
+    runner = build_runner(tmp_path)
+    forward = runner.model.forward
+
+    def with_rare_term(inputs, labels, mode='tensor'):
+        terms = forward(inputs, labels, mode)
+        if runner.model.steps % 3 == 0 and mode == 'loss':
+            terms['loss_rare'] = terms['loss_ce'] * (float('nan') if runner.model.steps == 3 else 1)
+        return terms
+
+    runner.model.forward = with_rare_term
+    with pytest.raises(RuntimeError, match="iteration [34] in epoch 1: .*'loss_rare' is NaN"):
+        runner.train()
+
+
+def test_states_that_are_no_weights_are_saved(tmp_path):
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer('mask', torch.tensor([0.0, float('-inf')]))
+
+        def get_extra_state(self):
+            return {'calls': 3}
+
+        def set_extra_state(self, state):
+            pass
+
+    runner = build_runner(tmp_path, 1)
+    runner.model.masked = Masked()
+    runner.train()
+    assert (tmp_path / 'epoch_1.pth').exists()
+
+
 def test_after_a_resume_only_new_iterations_are_read(tmp_path):
     build_runner(tmp_path, 1).train()
     runner = build_runner(tmp_path, 2, resume=True)
