@@ -89,6 +89,29 @@ def test_terms_are_finite_scalars_and_reach_every_parameter(model, images):
     assert bool(frozen) == isinstance(model, MFAKD)
 
 
+@pytest.mark.slow
+def test_a_compiled_training_pass_gives_the_terms_and_gradients_of_the_plain_one(model, images):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    found = []
+    for step in ('plain', 'compiled'):
+        if step == 'compiled':
+            model.compile(backend=backend)
+        torch.manual_seed(0)
+        model.zero_grad()
+        terms = model(images, LABELS, mode='loss')
+        sum(terms.values()).backward()
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        found.append((terms, gradients))
+    assert graphs
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('method', METHODS)
 def test_initialisation_reaches_every_part_that_names_one(method, tiny_backbone, tmp_path):
     # A plain torch container hides its modules from mmengine's init_weights.
