@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 
 import mmengine.dataset  # noqa: F401  (registers samplers and collate functions)
@@ -87,35 +88,24 @@ def _pipelines(source: RandomImages, batch: int, shape: str, options: Options) -
     theirs.to(options.device)
     ours = BatchPreprocessor(**NORMALISE, crop_padding=PADDING, flip_prob=0.5)
     ours.to(options.device)
-    contenders = {
-        'ours': _next(_loader(source, batch, dict(type='identity_collate')), ours),
-        'default_collate': _next(_loader(stock, batch, dict(type='default_collate')), theirs),
-        'pseudo_collate': _next(_loader(stock, batch, None), theirs),  # what a bare Runner takes
-    }
-    timings = alternate(contenders, options)
-    # Samples that come from another process are pickled one tensor after the other.
-    workers = dict(num_workers=WORKERS, persistent_workers=True)
-    parallel = {
-        'ours': contenders['ours'],
-        'default_collate': _next(
-            _loader(stock, batch, dict(type='default_collate'), **workers), theirs
-        ),
-        'pseudo_collate': _next(_loader(stock, batch, None, **workers), theirs),
-    }
-    parallel_timings = alternate(parallel, options, clock='wall')
+    batches = _next(_loader(source, batch, dict(type='identity_collate')), ours)
     rows = []
-    for found, how, targets in (
-        (timings, '', {'default_collate': '>= 8', 'pseudo_collate': '>= 30'}),
-        (
-            parallel_timings,
-            f', {WORKERS} workers',
-            {'default_collate': None, 'pseudo_collate': None},
-        ),
-    ):
-        for collate, target in targets.items():
+    # Samples that come from another process are pickled one tensor after the other.
+    for workers, targets in ((0, ('>= 8', '>= 30')), (WORKERS, (None, None))):
+        stock_loader = partial(
+            _loader, stock, batch, num_workers=workers, persistent_workers=workers > 0
+        )
+        contenders = {
+            'ours': batches,
+            'default_collate': _next(stock_loader(dict(type='default_collate')), theirs),
+            'pseudo_collate': _next(stock_loader(None), theirs),  # what a bare Runner takes
+        }
+        timings = alternate(contenders, options, clock='wall' if workers else 'cpu')
+        how = f', {workers} workers' if workers else ''
+        for collate, target in zip(('default_collate', 'pseudo_collate'), targets, strict=True):
             case = f'stock with {collate}{how} / ours, {shape}'
-            row = ratio(case, found, collate, 'ours', target)
-            rows.append(_with_rates(row, found, batch, collate, 'ours'))
+            row = ratio(case, timings, collate, 'ours', target)
+            rows.append(_with_rates(row, timings, batch, collate, 'ours'))
     return rows
 
 

@@ -115,11 +115,11 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
             # mmengine seeds workers with the run's seed: the same draws in every epoch.
             loader.worker_init_fn = partial(init, seed=seed % 2**31)
         fetch = getattr(loader.dataset, '__getitems__', None)
-        if type(loader) is DataLoader and loader.batch_sampler is not None and fetch is not None:
-            if loader.num_workers == 0 and not loader.pin_memory:
-                # What the loader does, without a dozen calls around every batch.
-                positions = islice(loader.batch_sampler, start, None)
-                return (loader.collate_fn(fetch(each)) for each in positions)
+        in_place = type(loader) is DataLoader and not (loader.num_workers or loader.pin_memory)
+        if in_place and fetch is not None and loader.batch_sampler is not None:
+            # What the loader does, without a dozen calls around every batch.
+            positions = islice(loader.batch_sampler, start, None)
+            return (loader.collate_fn(fetch(each)) for each in positions)
         if start == 0:
             return iter(loader)
         if loader.batch_sampler is None:

@@ -126,11 +126,14 @@ class InvalidLossHook(Hook):
         iteration = int(worst)
         if iteration == _NEVER:
             return
-        if len(bad) > 1:
-            bad.pop('loss', None)  # the sum of the others
-        # Those of that iteration; a term that is not logged every time cannot be dated.
-        found = {name: value for name, (first, value) in bad.items() if first == iteration}
-        terms = found or {name: value for name, (_, value) in bad.items()}
+        terms = {name: value for name, (first, value) in bad.items() if first == iteration}
+        if list(terms) == ['loss']:
+            # It was a term that is not logged every time and cannot be dated.
+            length = {name: len(hub.log_scalars[_PREFIX + name].data[0]) for name in bad}
+            rare = {n: value for n, (_, value) in bad.items() if length[n] < length['loss']}
+            terms |= rare
+        if len(terms) > 1:
+            terms.pop('loss', None)  # the sum of the others
         shown = ', '.join(f"'{k}' is {'NaN' if math.isnan(v) else v}" for k, v in terms.items())
         epoch = hub.get_info('epoch', 0)
         rate = _learning_rate(runner, back=newest - iteration)
