@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import Call, Options, Row, Timing, alternate, ratio
 from benchmarks.random_images import RandomImages
-from mmkdfuse.datasets.batch_augment import BatchPreprocessor
+from mmkdfuse.datasets.batch_preprocessor import BatchPreprocessor
 
 TITLE = 'input: ours beside slicing alone, and beside the stock pipeline'
 

@@ -1,6 +1,7 @@
 """Data sets held in memory, and the batched augmentation that follows them on the device."""
 
-from mmkdfuse.datasets.batch_augment import BatchPreprocessor, augment
+from mmkdfuse.datasets.batch_augment import augment
+from mmkdfuse.datasets.batch_preprocessor import BatchPreprocessor
 from mmkdfuse.datasets.cifar import CIFAR10, CIFAR100
 from mmkdfuse.datasets.digits import Digits
 from mmkdfuse.datasets.image_folder import ImageFolder

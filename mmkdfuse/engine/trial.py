@@ -185,7 +185,7 @@ class Trial:
             return self.batches[split]
         from mmpretrain.structures import DataSample
 
-        from mmkdfuse.datasets.batch_augment import BatchPreprocessor
+        from mmkdfuse.datasets.batch_preprocessor import BatchPreprocessor
 
         known = [tuple(batch['inputs'][0].shape[1:]) for batch in self.batches.values()]
         size = self.cfg.model.get('image_size') or self.cfg.get('image_size')

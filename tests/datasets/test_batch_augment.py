@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from mmengine.logging import MessageHub
 from mmpretrain.models import ClsDataPreprocessor
 
-from mmkdfuse.datasets.batch_augment import BatchPreprocessor, augment, draw
+from mmkdfuse.datasets.batch_augment import augment, draw
+from mmkdfuse.datasets.batch_preprocessor import BatchPreprocessor
 from mmkdfuse.registry import MODELS
 
 MEAN, STD = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmkdfuse.datasets import ImageStore, StoreDataset, identity_collate
-from mmkdfuse.datasets.batch_augment import BatchPreprocessor
+from mmkdfuse.datasets.batch_preprocessor import BatchPreprocessor
 from mmkdfuse.registry import FUNCTIONS
 
 CLASSES = ('a', 'b', 'c', 'd', 'e')
