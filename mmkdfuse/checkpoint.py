@@ -1,9 +1,8 @@
-"""Checkpoint files: read without running code, loaded strictly, written atomically."""
+"""Checkpoint files: loaded strictly, resumed from, written atomically."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,94 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_TAG = '__packed__'
-
-
-def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> dict:
-    """Read a checkpoint; code inside the file is never run (``weights_only=True``).
-
-    Args:
-        path: A file written by ``torch.save``.
-        map_location: Device of the tensors, as in ``torch.load``.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        RuntimeError: The file is truncated, not a checkpoint, or holds objects other than tensors
-            and plain Python values.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint '{path}' does not exist: check the path")
-    try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        refused = _refused_objects(path, str(error))
-        if refused:
-            raise RuntimeError(
-                f"checkpoint '{path}' is refused because it holds {', '.join(refused)} and loading "
-                'them would run code of the file: where it was made and is trusted, save only '
-                "dict(meta=..., state_dict=...) of plain values and load that file (mmengine's own "
-                "hook does so with published_keys=['meta', 'state_dict'])"
-            ) from None
-        reason = (str(error) or type(error).__name__).split('\n')[0].split('. ')[0]
-        raise RuntimeError(
-            f"checkpoint '{path}' cannot be read, it is truncated or not a file of torch.save "
-            f'({reason}): copy or download it again, or resume from an older one'
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise RuntimeError(
-            f"checkpoint '{path}' holds a {type(checkpoint).__name__}, expected a dict of tensors "
-            "or a dict with the key 'state_dict'"
-        )
-    return checkpoint
-
-
-def _refused_objects(path: Path, error: str) -> list[str]:
-    """Names of the classes and functions for which the safe reader refused a file."""
-    if 'GLOBAL' not in error:
-        return []
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # files of the old, unzipped format cannot be scanned
-        return re.findall(r'GLOBAL (\S+)', error)[:1]
-
-
-def load_from_safe_file(filename: str, map_location: Any = None) -> dict:
-    """Loader of local files for mmengine, see ``register_safe_loaders``."""
-    return load_file(filename, map_location)
-
-
-def load_from_safe_url(filename: str, map_location: Any = None) -> dict:
-    """Loader of http(s) addresses for mmengine, see ``register_safe_loaders``."""
-    from mmengine.dist import barrier, get_rank
-
-    if get_rank() > 0:  # rank 0 downloads into torch's cache, the others read it there
-        barrier()
-    checkpoint = torch.hub.load_state_dict_from_url(
-        filename, map_location=map_location, weights_only=True
-    )
-    if get_rank() == 0:
-        barrier()
-    return checkpoint
-
-
-def register_safe_loaders() -> None:
-    """Let every loader of mmengine's Runner (resume, load_from, test) refuse code in files.
-
-    mmengine leaves ``weights_only`` to torch's default, which was False before torch 2.6 and still
-    is for downloads.
-    """
-    from mmengine.runner import CheckpointLoader
-
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_safe_file, force=True)
-    CheckpointLoader.register_scheme(
-        prefixes=('http://', 'https://'), loader=load_from_safe_url, force=True
-    )
+from mmkdfuse.checkpoint_reader import load_file
+from mmkdfuse.inert_pickle import PACKED
 
 
 def find_mismatches(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
-    """What keeps a state dict from fitting a module exactly; empty if it fits."""
+    """Keys that keep a state dict from fitting a module exactly; empty if it fits."""
     own = module.state_dict()
+    state_dict = dict(state_dict)
+    for rename in module._load_state_dict_pre_hooks.values():  # of checkpoints of older versions
+        rename(state_dict, '', {}, True, [], [], [])
     return list_mismatches(
         missing=[key for key in own if key not in state_dict],
         unexpected=[key for key in state_dict if key not in own],
@@ -113,7 +34,7 @@ def find_mismatches(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list
 
 
 def list_mismatches(**problems: Sequence[str]) -> list[str]:
-    """One text per kind of problem, of which there are any, with ten of its keys."""
+    """One text per kind of problem that occurs, with ten of its keys."""
 
     def listed(keys: Sequence[str]) -> str:
         rest = f' and {len(keys) - 10} more' if len(keys) > 10 else ''
@@ -126,9 +47,9 @@ def load_strictly(module: nn.Module, state_dict: Mapping[str, Tensor], name: str
     """Load a state dict that must fit exactly.
 
     Args:
-        module: Where to load.
+        module: Module to load into.
         state_dict: Tensors by parameter and buffer name.
-        name: What is loaded, for the error message, e.g. ``teacher checkpoint 'wrn40_2.pth'``.
+        name: Name of the weights, for the error message, e.g. ``teacher checkpoint 'wrn40_2.pth'``.
 
     Raises:
         RuntimeError: Keys are missing, unexpected or of another shape; all are named (ten of each).
@@ -138,7 +59,8 @@ def load_strictly(module: nn.Module, state_dict: Mapping[str, Tensor], name: str
         raise RuntimeError(
             f'{name} does not fit {type(module).__name__}; '
             + '; '.join(problems)
-            + ': use the network and class count the weights were trained with'
+            + ': use the network and class count the weights were trained with '
+            '(docs/checkpoints.md lists the layouts of files)'
         )
     module.load_state_dict(state_dict, strict=True)
 
@@ -161,7 +83,7 @@ def pack_resume_state(value: Any, where: str = 'state') -> Any:
     if isinstance(value, HistoryBuffer):
         logs, counts = value.data
         return {
-            _TAG: 'HistoryBuffer',
+            PACKED: 'HistoryBuffer',
             'logs': torch.from_numpy(logs.copy()),
             'counts': torch.from_numpy(counts.copy()),
             'max_length': value.max_length,
@@ -170,7 +92,7 @@ def pack_resume_state(value: Any, where: str = 'state') -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         return {
-            _TAG: 'ndarray',
+            PACKED: 'ndarray',
             'data': value.tolist() if value.dtype.kind in 'USO' else torch.from_numpy(value.copy()),
         }
     if isinstance(value, os.PathLike):
@@ -197,11 +119,11 @@ def pack_resume_state(value: Any, where: str = 'state') -> Any:
 
 
 def unpack_resume_state(value: Any) -> Any:
-    """Turn what ``pack_resume_state`` made back; other values pass unchanged."""
+    """Undo ``pack_resume_state``; other values pass unchanged."""
     from mmengine.logging import HistoryBuffer
 
     if isinstance(value, dict):
-        tag = value.get(_TAG)
+        tag = value.get(PACKED)
         if tag == 'HistoryBuffer':
             return HistoryBuffer(
                 value['logs'].cpu().numpy(), value['counts'].cpu().numpy(), value['max_length']
@@ -231,7 +153,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
     """Find the file from which a run in ``work_dir`` can be resumed.
 
-    The pointer ``last_checkpoint`` is followed if its file can be loaded; a file of that name
+    The pointer ``last_checkpoint`` is followed if its file can be loaded. A file of that name
     inside ``work_dir`` comes first, so that a copied work directory resumes from its own files.
     Otherwise the loadable checkpoint with the most iterations is taken, with a warning.
 

@@ -1,5 +1,4 @@
 import os
-import pickle
 from collections import Counter, OrderedDict
 from pathlib import Path
 
@@ -7,80 +6,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
 from mmkdfuse.checkpoint import (
     latest_checkpoint,
-    load_file,
     load_strictly,
     pack_resume_state,
-    register_safe_loaders,
     unpack_resume_state,
     write_atomically,
 )
-
-
-class Malicious:
-    def __init__(self, victim):
-        self.victim = victim
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.victim),)
-
-
-@pytest.mark.parametrize('zipped', [True, False])
-@pytest.mark.parametrize('reader', [load_file, _load_checkpoint])
-def test_code_in_a_file_is_refused_and_not_run(tmp_path, zipped, reader):
-    register_safe_loaders()
-    path = tmp_path / 'bad.pth'
-    victim = tmp_path / 'victim'
-    content = {'state_dict': {'a': torch.zeros(1)}, 'meta': Malicious(victim)}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(RuntimeError, match=r'bad\.pth.* holds posix\.mkdir .*state_dict'):
-        reader(str(path))
-    assert not victim.exists()
-
-
-def test_file_of_mmengine_with_history_is_refused_with_its_name(tmp_path):
-    torch.save({'message_hub': HistoryBuffer([1.0], [1])}, tmp_path / 'upstream.pth')
-    with pytest.raises(RuntimeError, match='HistoryBuffer.*published_keys'):
-        load_file(tmp_path / 'upstream.pth')
-
-
-def test_plain_checkpoint_loads(tmp_path):
-    checkpoint = {'meta': {'epoch': 3}, 'state_dict': OrderedDict(w=torch.arange(3.0))}
-    torch.save(checkpoint, tmp_path / 'plain.pth')
-    loaded = load_file(tmp_path / 'plain.pth')
-    assert loaded['meta'] == {'epoch': 3}
-    assert loaded['state_dict']['w'].tolist() == [0, 1, 2]
-
-
-def test_missing_file():
-    with pytest.raises(FileNotFoundError, match='nowhere.pth.*does not exist'):
-        load_file('nowhere.pth')
-
-
-@pytest.mark.parametrize('kept', [0, 100, -30])
-def test_truncated_file(tmp_path, kept):
-    torch.save({'state_dict': {'w': torch.zeros(100)}}, tmp_path / 'whole.pth')
-    whole = (tmp_path / 'whole.pth').read_bytes()
-    (tmp_path / 'part.pth').write_bytes(whole[:kept])
-    with pytest.raises(RuntimeError, match=r'part\.pth.*truncated or not a file of torch\.save'):
-        load_file(tmp_path / 'part.pth')
-
-
-def test_other_files(tmp_path):
-    (tmp_path / 'text.pth').write_text('hello world')
-    with pytest.raises(RuntimeError, match='not a file of torch.save'):
-        load_file(tmp_path / 'text.pth')
-    (tmp_path / 'pickle.pth').write_bytes(pickle.dumps({'a': Malicious(tmp_path / 'victim')}))
-    with pytest.raises(RuntimeError, match=r'pickle\.pth'):
-        load_file(tmp_path / 'pickle.pth')
-    assert not (tmp_path / 'victim').exists()
-    torch.save([1, 2], tmp_path / 'list.pth')
-    with pytest.raises(RuntimeError, match='holds a list, expected a dict'):
-        load_file(tmp_path / 'list.pth')
 
 
 def test_load_strictly_names_every_problem():

@@ -1,4 +1,4 @@
-"""Turn published weights into a checkpoint of ours: ``IN OUT --arch NET``."""
+"""Turn published weights into a checkpoint of ours: ``IN OUT --arch NETWORK [--key KEY]``."""
 
 import argparse
 import sys
@@ -12,10 +12,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='Convert published weights of a network')
     parser.add_argument('source', metavar='IN', help='published checkpoint')
     parser.add_argument('target', metavar='OUT', help='file to write')
-    parser.add_argument('--arch', required=True, help=f'one of {", ".join(network_names())}')
+    parser.add_argument(
+        '--arch',
+        required=True,
+        help=f'path of the config of a classifier, or one of {", ".join(network_names())}',
+    )
+    parser.add_argument('--key', help='where the weights are in IN, such as state_dict_ema')
     args = parser.parse_args()
     try:
-        convert_file(args.source, args.target, args.arch)
+        source = dict(file=args.source, key=args.key)
+        convert_file(source, args.target, args.arch)
     except (FileNotFoundError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
 

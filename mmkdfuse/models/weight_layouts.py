@@ -1,4 +1,4 @@
-"""How the reference codes name the parameters of the networks.
+"""Names of the networks' parameters in the reference codes.
 
 A layout is a table of rules, one for each way in which a code names a network's parameters;
 ``LAYOUTS`` says in which layouts a network is published.
@@ -18,8 +18,8 @@ class Rule(NamedTuple):
 
     Attributes:
         pattern: Regular expression, searched in the name as the rules before left it.
-        replacement: What takes the place of a match.
-        transform: Changes a matching convolution weight (O, I, kH, kW); None leaves it.
+        replacement: Text in place of a match.
+        transform: Changes a matching weight; None leaves it.
     """
 
     pattern: str
@@ -28,14 +28,15 @@ class Rule(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a reference code names the parameters of a network.
+    """Names of a network's parameters in a reference code.
 
     Attributes:
-        name: Where it comes from, for messages.
+        name: Its origin, for messages.
         marker: Regular expression that some name of this layout, and of no other layout of the
             same network, begins with.
         rules: Applied in order, each to the result of those before.
-        dropped: Regular expression for the beginnings of names that the plain network lacks.
+        dropped: Regular expression for the beginnings of names that the plain network does not
+            have.
     """
 
     name: str
@@ -44,13 +45,15 @@ class Layout(NamedTuple):
     dropped: str | None = None
 
 
-def _flat(weight: Tensor) -> Tensor:
-    """A 1x1 convolution (O, I, 1, 1) as a linear layer (O, I)."""
-    return weight.flatten(1)
+def flat(weight: Tensor) -> Tensor:
+    """A convolution over the whole map (O, I, H, W) as a linear layer; a bias as it is."""
+    return weight.flatten(1) if weight.dim() == 4 else weight
 
 
 def _dense(weight: Tensor) -> Tensor:
     """A 1x1 convolution of 32 groups (O, I/32, 1, 1) as one of a single group (O, I, 1, 1)."""
+    if weight.dim() != 4:
+        return weight
     return torch.block_diag(*weight.flatten(1).chunk(32))[..., None, None]
 
 
@@ -116,7 +119,7 @@ _WEIAICUNZAI_SQUEEZENET = Layout(
     r'fire2\.',
     (
         Rule(r'^(?:stem|fire\d)\.', r'backbone.\g<0>'),
-        Rule(r'^conv10\.', 'head.fc.', _flat),
+        Rule(r'^conv10\.', 'head.fc.', flat),
     ),
 )
 _WEIAICUNZAI_MOBILENET = Layout(

@@ -3,11 +3,13 @@
 import functools
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from reading import output_of as read
 from reference_costs import REFERENCE
 from reference_networks import FOLDER, random_state, reference_output
 
@@ -15,6 +17,7 @@ from mmkdfuse.checkpoint import load_file
 from mmkdfuse.models import Classifier
 from mmkdfuse.models.networks import network_names
 from mmkdfuse.models.reference_weights import convert_file, convert_reference, reference_layouts
+from mmkdfuse.models.teachers.teacher import Teacher
 from mmkdfuse.registry import MODELS
 
 TEACHERS = Path(__file__).resolve().parents[2] / 'configs' / 'teacher'
@@ -79,8 +82,8 @@ def output_of(state, network, images=IMAGES):
     model.load_state_dict(state, strict=True)
     model.eval()
     with torch.no_grad():
-        output = model.forward_network(images)
-    return output.stages[-1], output.logits[-1]
+        output = read(model, images)
+    return output.stage(-1), output.logits
 
 
 def assert_equal_relative_to_the_largest(found, expected):
@@ -130,6 +133,19 @@ def test_converted_weights_fit_the_model_of_the_teacher_config(teacher, file, tm
     convert_file(tmp_path / 'in.pth', tmp_path / 'out.pth', teacher)
     model = MODELS.build(Config.fromfile(TEACHERS / f'{teacher}_cifar100.py').model)
     model.load_state_dict(load_file(tmp_path / 'out.pth')['state_dict'], strict=True)
+
+
+@pytest.mark.parametrize('teacher, file', [('wrn16_2', 'wrn_16_2'), ('vgg8', 'vgg8')])
+def test_a_teacher_by_name_takes_a_published_file_as_it_is(teacher, file, tmp_path):
+    state = random_state(f'r_{file}')
+    both = {f'module.teacher.{key}': value for key, value in state.items()}
+    torch.save({'model': both, 'args': Namespace(lr=0.1)}, tmp_path / 'in.pth')
+    found = Teacher(dict(arch=teacher, checkpoint=str(tmp_path / 'in.pth')), 100, 32)
+    found.load()
+    expected = convert_reference(state, teacher)
+    weights = found.network.state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
 def test_the_grouped_convolutions_of_the_smaller_resnext_become_block_diagonal():
@@ -245,7 +261,7 @@ def test_what_does_not_fit_is_named(spoil, message):
 
 def test_two_names_for_one_parameter_are_refused():
     state = {**random_state('s_resnet18'), 'head.fc.bias': torch.zeros(100)}
-    with pytest.raises(ValueError, match="holds 'head.fc.bias' of 'resnet18' twice"):
+    with pytest.raises(ValueError, match="as 'resnet18' holds 'head.fc.bias' twice"):
         convert_reference(state, 'resnet18')
 
 
