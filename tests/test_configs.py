@@ -12,12 +12,20 @@ from mmengine.registry import init_default_scope
 
 from mmkdfuse.engine.config_check import check_config
 from mmkdfuse.engine.preflight import preflight
-from mmkdfuse.models import MFAKD, MultiHeadClassifier
+from mmkdfuse.models import MFAKD
 from mmkdfuse.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 NAMES = [path.relative_to(CONFIGS).with_suffix('').as_posix() for path in LEAVES]
+BASES = CONFIGS / '_base_'
+# Bases that say which model part they hold, `network` or `pair`, and meet any method.
+PROTOCOLS = {p.stem: p for p in sorted(BASES.glob('protocols/*_*k_*e*.py'))}
+WRITTEN = {p.stem: p for p in sorted(BASES.glob('pairs/*.py'))}
+METHODS = {p: Config.fromfile(p) for p in sorted(BASES.glob('methods/*.py'))}
+TAUGHT = [p for p, cfg in METHODS.items() if 'verify_teacher' in cfg.default_hooks]
+UNTAUGHT = [p for p, cfg in METHODS.items() if p not in TAUGHT and 'model' in cfg]
+TAUGHT.remove(BASES / 'methods' / 'teacher_student.py')  # what they share
 EPOCHS = {'cifar10': (200, [66, 133, 190], 128), 'tiny_imagenet': (100, [33, 66, 90], 64)}
 EPOCHS['cifar100'] = EPOCHS['cifar10']
 CLASSES = {'cifar10': (10, 32), 'cifar100': (100, 32), 'tiny_imagenet': (200, 64)}
@@ -43,6 +51,11 @@ NETWORK = f'({"|".join(TRAINED)})'
 PAIR = re.compile(rf'(?:^|.*[/_]){NETWORK}_{NETWORK}_(?:\w+_)?{DATA}$')
 DISTILLED = [name for name in NAMES if PAIR.match(name)]
 ABLATIONS = [name for name in DISTILLED if name.startswith('ablation/')]
+REDUCED = [name for name in NAMES if name.startswith('reduced/')]
+# Which pair a config takes: its own name without the method, or without what an ablation changes.
+TAKEN = {name: '{}_{}_{}'.format(*PAIR.match(name).groups()) for name in DISTILLED}
+for name in REDUCED:
+    TAKEN.update((name, pair) for pair in WRITTEN if name.endswith(f'_{pair}'))
 CHECKED = [
     pytest.param(name, marks=pytest.mark.slow) if name in ABLATIONS else name for name in NAMES
 ]
@@ -110,10 +123,9 @@ def test_the_model_alone_infers(name, config):
     model = MODELS.build(cfg.model).eval()
     with torch.no_grad():
         logits = model(torch.zeros(1, 3, cfg.model.image_size, cfg.model.image_size))
-    several = isinstance(model, MultiHeadClassifier)
-    logits = logits if several else (logits,)
+    logits = logits if isinstance(logits, tuple) else (logits,)
     assert {tuple(z.shape) for z in logits} == {(1, cfg.model.num_classes)}
-    assert len(logits) == (model.num_heads if several else 1)
+    assert len(logits) == len(model.head_names)
 
 
 def lines_of_code(path):
@@ -139,6 +151,15 @@ def test_validation_and_test_read_the_same_images(name, config):
     assert cfg.val_dataloader.sampler.shuffle is False
     assert cfg.train_dataloader.sampler.shuffle is True
     assert '_delete_' not in cfg.train_dataloader.dataset
+
+
+def test_two_files_say_the_same_only_where_both_are_rows_of_a_table(config):
+    printed = ('ablation/', 'kfmsd/')
+    seen = {}
+    for name in NAMES:
+        if not name.startswith(printed):
+            seen.setdefault(repr(config(name).to_dict()), []).append(name)
+    assert [names for names in seen.values() if len(names) > 1] == []
 
 
 @pytest.mark.parametrize('name', PAPER)
@@ -245,6 +266,96 @@ def test_pairs_are_those_of_their_name(name, config):
     assert cfg.model.num_classes == alone.model.num_classes
     assert cfg.default_hooks.verify_teacher.type == 'VerifyTeacherHook'
     assert cfg.data_preprocessor == trained.data_preprocessor
+
+
+@pytest.mark.parametrize('name', TAKEN)
+def test_student_and_teacher_come_from_the_pair_of_the_name(name, config):
+    cfg, pair = config(name), Config.fromfile(WRITTEN[TAKEN[name]])
+    for key in ('student', 'teacher', 'num_classes', 'image_size'):
+        assert cfg.model[key] == cfg.pair[key] == pair.pair[key], key
+    for key in set(SHARED) & set(pair):
+        assert cfg[key] == pair[key], key
+
+
+def test_every_pair_is_taken_by_every_method_that_compares_on_it():
+    assert set(TAKEN.values()) == set(WRITTEN)
+    reduced = {(name, pair) for name, pair in TAKEN.items() if name in REDUCED}
+    pairs = {pair for _, pair in reduced}
+    assert reduced == {
+        (f'reduced/{method}_{pair}', pair) for method in ('kd', 'simkd', 'mfakd') for pair in pairs
+    }
+
+
+def leaf(path, bases, text):
+    path.write_text(f'_base_ = {[str(base) for base in bases]}\n{text}\n')
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('method', TAUGHT, ids=lambda path: path.stem)
+@pytest.mark.parametrize('pair', WRITTEN)
+def test_a_pair_meets_any_method_with_a_teacher(pair, method, tmp_path):
+    cfg = leaf(tmp_path / 'leaf.py', [WRITTEN[pair], method], 'model = {{_base_.pair}}')
+    assert check_config(cfg) == []
+    assert cfg.model.type == METHODS[method].model.type
+    assert {**cfg.model, **cfg.pair} == cfg.model
+
+
+@pytest.mark.parametrize('method', UNTAUGHT, ids=lambda path: path.stem)
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_protocol_meets_any_method_without_a_teacher(protocol, method, tmp_path):
+    text = 'model = {{_base_.network}}'
+    cfg = leaf(tmp_path / 'leaf.py', [PROTOCOLS[protocol], method], text)
+    assert check_config(cfg) == []
+    assert {**cfg.model, **cfg.network} == cfg.model
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('mfakd/')])
+def test_another_pair_is_an_inherited_config(name, tmp_path):
+    teacher = dict(arch='wrn40_2', checkpoint='wrn40_2.pth')
+    text = f"model = dict(student='shufflenet_v2', teacher={teacher})"
+    student = Config.fromfile(CONFIGS / f'{name}.py').model.student
+    if not isinstance(student, str):  # mmengine merges dicts
+        text = text.replace("'shufflenet_v2'", "dict(_delete_=True, arch='shufflenet_v2')")
+    cfg = leaf(tmp_path / 'leaf.py', [CONFIGS / f'{name}.py'], text)
+    assert check_config(cfg) == []
+    assert cfg.model.student in ('shufflenet_v2', dict(arch='shufflenet_v2'))
+    assert cfg.model.teacher == teacher
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_protocols_do_what_their_name_says(protocol):
+    match = re.match(r'(cifar100?)(?:_(\d+)px)?_(\d+)k_(\d+)e', protocol)
+    data, side, thousands, epochs = match.group(1), *map(int, match.groups(default=0)[1:])
+    cfg = Config.fromfile(PROTOCOLS[protocol])
+    assert (cfg.num_classes, cfg.image_size) == (CLASSES[data][0], side or 32)
+    assert (cfg.network.num_classes, cfg.network.image_size) == (cfg.num_classes, cfg.image_size)
+    assert (cfg.train_dataloader.dataset.get('subset') or 50000) == 1000 * thousands
+    assert 'subset' not in cfg.val_dataloader.dataset
+    for split, loader in (('train', 'train'), ('test', 'val'), ('test', 'test')):
+        images = cfg[f'{loader}_dataloader'].dataset
+        assert (images.type, images.data_prefix) == ('ImageFolder', split)
+        assert (images.data_root, images.get('resize') or 0) == (f'data/{data}_images', side)
+    assert cfg.data_preprocessor.channels_last
+    assert cfg.data_preprocessor.crop_padding == cfg.image_size // 8
+    assert cfg.train_cfg.max_epochs == cfg.train_cfg.val_interval == epochs
+    warmup, fall = cfg.param_scheduler
+    assert (warmup.type, fall.type) == ('LinearLR', 'CosineAnnealingLR')
+    assert 5 * warmup.end == 5 * fall.begin == fall.end == epochs
+    assert (warmup.start_factor, fall.eta_min) == (0.1, 1e-4)
+    assert cfg.train_dataloader.batch_size == 128
+    assert cfg.optim_wrapper.to_dict() == dict(
+        type='BF16OptimWrapper',
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4),
+    )
+
+
+@pytest.mark.parametrize('name', REDUCED)
+def test_reduced_configs_follow_the_protocol_of_their_name(name, config):
+    ends = [protocol for protocol in PROTOCOLS if name.endswith(f'_{protocol}')]
+    assert ends
+    cfg, protocol = config(name), Config.fromfile(PROTOCOLS[ends[0]])
+    for key in set(SHARED) & set(protocol):
+        assert cfg[key] == protocol[key], key
 
 
 def test_every_row_of_paper_001_has_its_plain_path():

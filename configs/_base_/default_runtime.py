@@ -12,7 +12,11 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Every process scores, and one saves, the same batch-norm statistics.
     sync_buffers=dict(type='SyncBuffersHook'),
+    # Losses know the epoch and, where they ask for it, the training set.
+    loss_context=dict(type='LossContextHook'),
     invalid_loss=dict(type='InvalidLossHook'),
+    # How hard every term pulls at the network, beside weight decay.
+    loss_scale=dict(type='LossScaleHook'),
     interrupt=dict(type='InterruptHook'),
     progress=dict(type='ProgressHook'),
 )

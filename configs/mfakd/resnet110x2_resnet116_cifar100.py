@@ -1,10 +1,4 @@
 """MFAKD on CIFAR-100, ResNet-116 from ResNet-110x2. Paper: 78.19."""
 
-_base_ = './resnet32x4_resnet8x4_cifar100.py'
-model = dict(
-    student='resnet116',
-    teacher=dict(
-        arch='resnet110x2',
-        checkpoint='work_dirs/teacher/resnet110x2_cifar100/epoch_240.pth',
-    ),
-)
+_base_ = ['../_base_/pairs/resnet110x2_resnet116_cifar100.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

@@ -1,5 +1,4 @@
 """MFAKD on CIFAR-100, ShuffleNetV1 from ResNet-32x4. Paper: 78.38."""
 
-_base_ = './resnet32x4_resnet8x4_cifar100.py'
-model = dict(student='shufflenet_v1')
-optim_wrapper = dict(optimizer=dict(lr=0.01))
+_base_ = ['../_base_/pairs/resnet32x4_shufflenet_v1_cifar100.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

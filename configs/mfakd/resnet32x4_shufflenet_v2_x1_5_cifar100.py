@@ -1,5 +1,4 @@
 """MFAKD on CIFAR-100, ShuffleNetV2x1.5 from ResNet-32x4. Paper: 80.04."""
 
-_base_ = './resnet32x4_resnet8x4_cifar100.py'
-model = dict(student='shufflenet_v2_x1_5')
-optim_wrapper = dict(optimizer=dict(lr=0.01))
+_base_ = ['../_base_/pairs/resnet32x4_shufflenet_v2_x1_5_cifar100.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

@@ -1,4 +1,4 @@
 """MFAKD on CIFAR-100, VGG-8 from ResNet-32x4. Paper: 76.27."""
 
-_base_ = './resnet32x4_resnet8x4_cifar100.py'
-model = dict(student='vgg8')
+_base_ = ['../_base_/pairs/resnet32x4_vgg8_cifar100.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

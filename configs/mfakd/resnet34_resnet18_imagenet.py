@@ -7,17 +7,5 @@ needs no conversion: ``mim download mmpretrain --config resnet34_8xb32_in1k --de
 ``--cfg-options model.teacher.checkpoint=FOLDER/resnet34_8xb32_in1k_20210831-f257d4e6.pth``.
 """
 
-_base_ = [
-    '../_base_/datasets/imagenet.py',
-    '../_base_/schedules/imagenet_100e.py',
-    '../_base_/methods/mfakd.py',
-]
-_checkpoint = 'work_dirs/teacher/resnet34_imagenet/epoch_100.pth'
-model = dict(
-    num_classes={{_base_.num_classes}},
-    image_size={{_base_.image_size}},
-    student=dict(
-        type='mmpretrain.ResNet', depth=18, out_indices=(0, 1, 2, 3), zero_init_residual=False
-    ),
-    teacher=dict(arch='resnet34_in', checkpoint=_checkpoint),
-)
+_base_ = ['../_base_/pairs/resnet34_resnet18_imagenet.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

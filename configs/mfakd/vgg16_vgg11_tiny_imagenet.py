@@ -1,10 +1,4 @@
 """MFAKD on Tiny-ImageNet, VGG-11 from VGG-16. Paper: 62.05."""
 
-_base_ = './resnet34_resnet10_tiny_imagenet.py'
-model = dict(
-    student='vgg11_nobn',
-    teacher=dict(
-        arch='vgg16_nobn',
-        checkpoint='work_dirs/teacher/vgg16_tiny_imagenet/epoch_240.pth',
-    ),
-)
+_base_ = ['../_base_/pairs/vgg16_vgg11_tiny_imagenet.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

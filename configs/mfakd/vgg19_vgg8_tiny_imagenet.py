@@ -1,10 +1,4 @@
 """MFAKD on Tiny-ImageNet, VGG-8 from VGG-19. Paper: 62.17."""
 
-_base_ = './resnet34_resnet10_tiny_imagenet.py'
-model = dict(
-    student='vgg8',
-    teacher=dict(
-        arch='vgg19_nobn',
-        checkpoint='work_dirs/teacher/vgg19_tiny_imagenet/epoch_240.pth',
-    ),
-)
+_base_ = ['../_base_/pairs/vgg19_vgg8_tiny_imagenet.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

@@ -1,10 +1,4 @@
 """MFAKD on CIFAR-100, WRN-40-1 from WRN-40-2. Paper: 75.62."""
 
-_base_ = './resnet32x4_resnet8x4_cifar100.py'
-model = dict(
-    student='wrn40_1',
-    teacher=dict(
-        arch='wrn40_2',
-        checkpoint='work_dirs/teacher/wrn40_2_cifar100/epoch_240.pth',
-    ),
-)
+_base_ = ['../_base_/pairs/wrn40_2_wrn40_1_cifar100.py', '../_base_/methods/mfakd.py']
+model = {{_base_.pair}}

@@ -1,4 +1,4 @@
-"""What data sets held in memory share: whole uint8 batches, crop with padding 4 and flip."""
+"""What datasets held in memory share: whole uint8 batches, crop with padding 4 and flip."""
 
 data_preprocessor = dict(type='BatchPreprocessor', crop_padding=4, flip_prob=0.5)
 train_dataloader = dict(

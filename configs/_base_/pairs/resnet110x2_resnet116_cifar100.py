@@ -1,0 +1,4 @@
+"""ResNet-116 from ResNet-110x2 on CIFAR-100."""
+
+_base_ = './resnet110x2_resnet110_cifar100.py'
+pair = dict(student='resnet116')

@@ -1,0 +1,5 @@
+"""ShuffleNetV2x1.5 from ResNet-32x4 on CIFAR-100."""
+
+_base_ = './resnet32x4_resnet8x4_cifar100.py'
+pair = dict(student='shufflenet_v2_x1_5')
+optim_wrapper = dict(optimizer=dict(lr=0.01))

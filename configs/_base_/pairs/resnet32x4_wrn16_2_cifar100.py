@@ -1,0 +1,4 @@
+"""WRN-16-2 from ResNet-32x4 on CIFAR-100."""
+
+_base_ = './resnet32x4_resnet8x4_cifar100.py'
+pair = dict(student='wrn16_2')

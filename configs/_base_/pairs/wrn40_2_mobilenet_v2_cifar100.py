@@ -1,0 +1,5 @@
+"""MobileNetV2 from WRN-40-2 on CIFAR-100."""
+
+_base_ = './wrn40_2_wrn40_1_cifar100.py'
+pair = dict(student='mobilenet_v2')
+optim_wrapper = dict(optimizer=dict(lr=0.01))

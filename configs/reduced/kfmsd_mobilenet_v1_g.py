@@ -1,4 +1,0 @@
-"""MobileNetV1 with a quarter of the width, with KFMSD, under protocol G, see docs/results.md."""
-
-_base_ = './kfmsd_g.py'
-model = dict(backbone=dict(_delete_=True, arch='mobilenet_v1', base_channels=8))

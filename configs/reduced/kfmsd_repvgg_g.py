@@ -1,8 +1,0 @@
-"""A narrow RepVGG of mmpretrain, with KFMSD, under protocol G, see docs/results.md."""
-
-_base_ = ['../_base_/protocols/repvgg_g.py', '../_base_/methods/kfmsd.py']
-model = dict(
-    num_classes={{_base_.num_classes}},
-    image_size={{_base_.image_size}},
-    backbone={{_base_.backbone}},
-)

@@ -1,8 +1,0 @@
-"""KFMSD under protocol S: reduced scale, two CPU cores, see docs/results.md."""
-
-_base_ = ['../_base_/protocols/s.py', '../_base_/methods/kfmsd.py']
-model = dict(
-    num_classes={{_base_.num_classes}},
-    image_size={{_base_.image_size}},
-    backbone={{_base_.backbone}},
-)
