@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from benchmarks.losses import step_of
 from benchmarks.measure import Options, Row, Timing, alternate, ratio
 from mmkdfuse.analysis.cost import count_cost
 from mmkdfuse.models import KFMSD, Classifier
-from mmkdfuse.structures import NetworkOutput
 
 TITLE = 'growth with batch, branches and classes'
 
@@ -123,9 +123,11 @@ def _losses(
     features = [f.detach().requires_grad_() for f in leaves(width)]
     labels = torch.arange(batch, device=options.device) % classes
 
+    images = torch.zeros(batch, *IMAGE, device=options.device)
+
     def compute() -> None:
-        output = NetworkOutput((), tuple(features), tuple(logits))
-        loss = sum(model._losses(output, labels).values())
+        step = step_of(model, [*features, *logits], images, labels)
+        loss = sum(model.terms_of(step).values())
         torch.autograd.grad(loss, [*logits, *features], allow_unused=True)
 
     return compute

@@ -25,7 +25,7 @@ WORKERS = 2  # of the stock pipeline; ours never has any
 
 
 class StockImages(mmpretrain.datasets.CIFAR10):
-    """mmpretrain's CIFAR data set over given images; only the reading of the files is replaced."""
+    """mmpretrain's CIFAR dataset over given images; only the reading of the files is replaced."""
 
     def __init__(self, source: RandomImages, **kwargs) -> None:
         self._source = source.store

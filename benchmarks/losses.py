@@ -15,7 +15,7 @@ from benchmarks.kfmsd_step import (
 )
 from benchmarks.measure import Options, Row, alternate, ratio
 from mmkdfuse.models import KFMSD, MutualKLLoss
-from mmkdfuse.structures import NetworkOutput
+from mmkdfuse.structures import NetworkOutput, Step, TapKeys
 
 TITLE = 'loss terms, forward + backward'
 
@@ -39,12 +39,13 @@ def _beside_iteration(options: Options) -> list[Row]:
     inputs, labels = batch_of(options)
     model = build_kfmsd(options)
     with torch.no_grad():
-        output = model.forward_network(inputs)
-    heads = len(output.logits)
-    leaves = tuple(leaf.requires_grad_() for leaf in (*output.features, *output.logits))
+        output = model.run(inputs, TapKeys(features=model.head_names, logits=model.head_names))
+    heads = model.num_heads
+    tensors = (*output.head_features.values(), *output.head_logits.values())
+    leaves = tuple(leaf.requires_grad_() for leaf in tensors)
 
     def ours(*leaves: Tensor) -> Tensor:
-        return _sum_of_terms(model, leaves, labels)
+        return _sum_of_terms(model, leaves, inputs, labels)
 
     def written_out(*leaves: Tensor) -> Tensor:
         return written_out_loss(leaves[:heads], list(leaves[heads:]), labels)
@@ -64,11 +65,21 @@ def _beside_iteration(options: Options) -> list[Row]:
     ]
 
 
-def _sum_of_terms(model: KFMSD, leaves: Leaves, labels: Tensor) -> Tensor:
-    heads = len(leaves) // 2
-    output = NetworkOutput((), leaves[:heads], leaves[heads:])
-    loss, _ = model.parse_losses(model._losses(output, labels))
+def _sum_of_terms(model: KFMSD, leaves: Leaves, inputs: Tensor, labels: Tensor) -> Tensor:
+    loss, _ = model.parse_losses(model.terms_of(step_of(model, leaves, inputs, labels)))
     return loss
+
+
+def step_of(model: KFMSD, leaves: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> Step:
+    """Returns what the losses get of features and logits of every head, the features first."""
+    features, logits = leaves[: model.num_heads], leaves[model.num_heads :]
+    output = NetworkOutput(
+        len(model.stage_shapes),
+        {},
+        dict(zip(model.head_names, features, strict=True)),
+        dict(zip(model.head_names, logits, strict=True)),
+    )
+    return Step(inputs, labels, None, 0, 0, output, ())
 
 
 def _mutual(classes: int, options: Options) -> Row:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from benchmarks.measure import Options, Row, alternate, ratio
 from mmkdfuse.models import Classifier
 from mmkdfuse.models.connectors.mbca import MBCAConnector
-from mmkdfuse.models.distillers import MFAKD
-from mmkdfuse.models.teacher import Teacher
+from mmkdfuse.models.methods import MFAKD
+from mmkdfuse.models.teachers import Teacher
+from mmkdfuse.structures import TapKeys, Taps
 
 TITLE = 'MFAKD iteration and its teacher'
 
@@ -41,14 +42,15 @@ def _teacher(options: Options, arch: dict, images: Tensor) -> list[Row]:
         with torch.no_grad():
             return network(images)
 
+    # What MFAKD reads.
+    teacher.listen(_resolved(Taps(stages=-1), teacher))
     teacher.speed_up()
-    asked = (False, MFAKD.asks_stages)
     last = images.contiguous(memory_format=torch.channels_last)
     timings = alternate(
         {
             'plain': plain,
-            'contiguous': lambda: teacher(images, *asked),
-            'channels-last': lambda: teacher(last, *asked),
+            'contiguous': lambda: teacher(images),
+            'channels-last': lambda: teacher(last),
         },
         options,
     )
@@ -135,14 +137,19 @@ def _plain_iteration(
     modules = nn.ModuleList([taught, connector]).to(options.device).train()
     teaching.to(options.device).eval()
     step = _step(modules.parameters())
+    read = [_resolved(Taps(stages=-1, logits='main'), each) for each in (taught, teaching)]
 
     def iterate() -> None:
         with torch.no_grad():
-            goal = teaching.forward_network(images).stages[-1]
-        own = taught.forward_network(images).stages[-1]
+            goal = teaching.run(images, read[1]).stage(-1)
+        own = taught.run(images, read[0]).stage(-1)
         step(F.mse_loss(connector(own, (goal.shape[2], goal.shape[3])), goal))
 
     return iterate
+
+
+def _resolved(taps: Taps, network: Classifier | Teacher) -> TapKeys:
+    return taps.resolved(len(network.stage_shapes), network.head_names, 'benchmark')
 
 
 def _step(parameters) -> Callable[[Tensor], None]:

@@ -8,7 +8,7 @@ from mmkdfuse.registry import DATASETS
 
 @DATASETS.register_module(name='BenchmarkImages')
 class RandomImages(StoreDataset):
-    """Noise with labels 0, 1, .., K-1, 0, ..; served as every data set held in memory.
+    """Noise with labels 0, 1, .., K-1, 0, ..; served as every dataset held in memory.
 
     Args:
         images: N.
@@ -25,7 +25,7 @@ class RandomImages(StoreDataset):
 
 
 def random_images(images: int, num_classes: int, image_size: int = 32) -> dict:
-    """Config of :class:`RandomImages`, in place of another data set's."""
+    """Config of :class:`RandomImages`, in place of another dataset's."""
     return dict(
         _delete_=True,
         type='BenchmarkImages',

@@ -14,7 +14,7 @@ from benchmarks.parts import Result
 
 # mmcv is installed under either name; both import as `mmcv`.
 _PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmpretrain', 'mmcv', 'mmcv-lite', 'numpy')
-_VERDICTS = {True: 'held', False: 'not held', None: ''}
+_VERDICTS = {True: 'met', False: 'not met', None: ''}
 
 
 def environment(options: Options) -> dict:

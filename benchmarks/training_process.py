@@ -16,7 +16,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-import benchmarks.random_images  # noqa: F401  registers the data set
+import benchmarks.random_images  # noqa: F401  registers the dataset
 from mmkdfuse import train
 
 

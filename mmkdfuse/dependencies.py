@@ -1,4 +1,4 @@
-"""Checks the installed versions from their metadata, before anything heavy is imported."""
+"""Check of the installed versions by their metadata, before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RequiresLookup = Callable[[str], 'list[str]']
 
 
 class Dependency(NamedTuple):
-    """One thing that has to be installed.
+    """One package that has to be installed.
 
     Attributes:
         names: Distribution names; any one of them provides the module.
         supported: The versions known to work, as a version specifier.
-        install: The requirement that pip is asked for when nothing suitable is installed.
+        install: The requirement for pip when nothing suitable is installed.
     """
 
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
     """A dependency that is missing or outside its supported range.
 
     Attributes:
-        text: What is needed and what is there.
+        text: The needed and the installed version.
         install: Requirements that repair it.
         remove: Distributions that have to go first.
     """

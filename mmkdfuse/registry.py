@@ -45,7 +45,7 @@ DATA_SAMPLERS = _child('data sampler', mmpretrain_registry.DATA_SAMPLERS, *_DATA
 TRANSFORMS = _child('transform', mmpretrain_registry.TRANSFORMS, *_DATASETS)
 FUNCTIONS = _child('function', mmengine_registry.FUNCTIONS, *_DATASETS)
 
-# The data preprocessors are models to mmengine but belong to the data sets here.
+# The data preprocessors are models to mmengine but belong to the datasets here.
 MODELS = _child('model', mmpretrain_registry.MODELS, *_MODELS, 'mmkdfuse.datasets')
 MODEL_WRAPPERS = _child('model wrapper', mmpretrain_registry.MODEL_WRAPPERS, *_MODELS)
 WEIGHT_INITIALIZERS = _child(

@@ -16,7 +16,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from test_contract import METHODS, K, config_of
+from test_contract import ALONE, METHODS, TEACHER, K, config_of
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -24,7 +24,7 @@ from mmkdfuse.datasets.image_store import StoreDataset
 from mmkdfuse.engine import OptimWrapper, deferred_scalars
 from mmkdfuse.engine.hooks import invalid_loss_hook
 from mmkdfuse.models import Classifier
-from mmkdfuse.models.classifiers.classifier import cross_entropy
+from mmkdfuse.models.losses import ClassificationLoss
 from mmkdfuse.registry import MODELS
 
 DEVICE = torch.device('meta')
@@ -92,9 +92,9 @@ class Noise(StoreDataset):
         )
 
 
-def build(method, network):
+def build(method, network, **changes):
     with DefaultScope.overwrite_default_scope('mmkdfuse'):
-        cfg = dict(config_of(method, network), data_preprocessor=PREPROCESSOR)
+        cfg = dict(config_of(method, network), data_preprocessor=PREPROCESSOR, **changes)
         return MODELS.build(cfg).to(DEVICE)
 
 
@@ -152,9 +152,13 @@ def test_what_does_not_wait_passes(free):
         free(torch.randn(4, 3, device=DEVICE))
 
 
-@pytest.mark.parametrize('method', METHODS)
-def test_a_training_step_of_every_method(method, tiny_backbone):
-    model = build(method, tiny_backbone)
+HINT = dict(type='HintLoss', stage=2)
+TAUGHT = [(method, dict(teacher=TEACHER, losses=[dict(type='KDLoss'), HINT])) for method in ALONE]
+
+
+@pytest.mark.parametrize(('method', 'changes'), [*((name, {}) for name in METHODS), *TAUGHT])
+def test_a_training_step_of_every_method(method, changes, tiny_backbone):
+    model = build(method, tiny_backbone, **changes)
     optimizer = wrapper_of(model)
     model.train()
     batch = Noise(BATCH).store.batch(range(BATCH))
@@ -164,13 +168,15 @@ def test_a_training_step_of_every_method(method, tiny_backbone):
     assert all(term.device == DEVICE for term in outputs.values())
 
 
-class Reading(Classifier):
-    def _losses(self, output, targets):
-        return {'loss': cross_entropy(output.logits[-1], targets) * (1 if targets.max() else 0)}
+class Reading(ClassificationLoss):
+    def terms(self, step):
+        factor = 1 if step.targets.max() else 0
+        return {name: factor * term for name, term in super().terms(step).items()}
 
 
-def test_a_method_that_reads_is_noticed(tiny_backbone):
-    model = Reading(tiny_backbone, K, 32, data_preprocessor=PREPROCESSOR).to(DEVICE)
+def test_a_loss_that_reads_is_noticed(tiny_backbone):
+    cfg = dict(losses=[Reading()], data_preprocessor=PREPROCESSOR)
+    model = Classifier(tiny_backbone, K, 32, **cfg).to(DEVICE)
     batch = Noise(BATCH).store.batch(range(BATCH))
     with pytest.raises(RuntimeError, match='item'), Waiting():
         model.train_step(batch, wrapper_of(model))

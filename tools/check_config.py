@@ -16,7 +16,7 @@ def main() -> int:
         '--cfg-options', nargs='+', action=DictAction, help='changes, key=value pairs'
     )
     parser.add_argument(
-        '--no-data', action='store_true', help='leave the data sets alone, try a random batch'
+        '--no-data', action='store_true', help='leave the datasets alone, try a random batch'
     )
     args = parser.parse_args()
     return check_file(args.config, args.cfg_options, data=not args.no_data)

@@ -12,14 +12,21 @@ import torch
 from mmengine.analysis import FlopAnalyzer, jit_handles
 from torch import nn
 
+from mmkdfuse.models.probe import evaluation
+
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """Cost of a network.
 
     Attributes:
         parameters: number of parameters, buffers not counted.
         macs: multiply-accumulate operations of convolutions, linear layers and matrix products.
+
+    Example:
+        >>> from torch import nn
+        >>> count_cost(nn.Conv2d(3, 8, 1), (3, 4, 4))
+        Cost(parameters=32, macs=384)
     """
 
     parameters: int
@@ -51,7 +58,7 @@ def count_cost(model: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     parameters = list(model.parameters())
     first = next((p for p in parameters if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(shape, device=first.device, dtype=first.dtype)
-    with _evaluation(model), _silence(), torch.no_grad():
+    with evaluation(model), _silence(), torch.no_grad():
         analyzer = FlopAnalyzer(model, image).clear_op_handles().set_op_handle(**_COUNTED)
         analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         macs = int(analyzer.total())
@@ -80,19 +87,6 @@ _COUNTED = {
     'aten::einsum': jit_handles.einsum_flop_jit,
     'aten::scaled_dot_product_attention': _attention_macs,
 }
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    # The flags are put back one by one: train() of a model with frozen parts is not the inverse
-    # of eval().
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ExitPoint:
-    """What one threshold gives.
+    """Result of one threshold.
 
     Attributes:
         threshold: Probability from which on images leave.

@@ -8,13 +8,15 @@ from statistics import median
 import torch
 from torch import nn
 
+from mmkdfuse.models.probe import evaluation
+
 _WARM_UP = 3
 _LEAST_RUNS = 5
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one forward pass takes.
+    """Time of one forward pass.
 
     Attributes:
         milliseconds: Median over the runs.
@@ -32,7 +34,7 @@ class Latency:
 
     @property
     def conditions(self) -> str:
-        """How the time was taken."""
+        """Conditions of the measurement, in one line."""
         return (
             f'median of {self.runs} runs, batch size {self.batch_size}, '
             f'{self.threads} CPU thread(s), {self.device}'
@@ -61,7 +63,7 @@ def compare_latency(
     Args:
         models: Modules that take one float tensor, by name; their devices count.
         input_shape: ``(C, H, W)`` for one image, or ``(N, C, H, W)`` for a batch.
-        seconds: How long to measure on average per network, above 0.
+        seconds: Average time to measure each network, above 0.
 
     Raises:
         ValueError: If ``seconds`` or ``input_shape`` is out of range.
@@ -73,14 +75,12 @@ def compare_latency(
             f'input_shape={input_shape} must be (C, H, W) or (N, C, H, W) with positive numbers.'
         )
     shape = (1, *input_shape) if len(input_shape) == 3 else tuple(input_shape)
-    modes = [(part, part.training) for model in models.values() for part in model.modules()]
     images = {}
     for name, model in models.items():
-        model.eval()
         parameter = next(model.parameters(), torch.empty(0))
         images[name] = torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
     times: dict[str, list[float]] = {name: [] for name in models}
-    try:
+    with evaluation(*models.values()):
         for name, model in models.items():
             for _ in range(_WARM_UP):
                 _timed(model, images[name])
@@ -90,9 +90,6 @@ def compare_latency(
         ):
             for name, model in models.items():
                 times[name].append(_timed(model, images[name]))
-    finally:
-        for part, training in modes:
-            part.training = training
     return {
         name: Latency(
             milliseconds=1000 * median(taken),

@@ -1,4 +1,4 @@
-"""Data sets held in memory, and the batched augmentation that follows them on the device."""
+"""Datasets in memory, and the batched augmentation that follows them on the device."""
 
 from mmkdfuse.datasets.batch_augment import augment
 from mmkdfuse.datasets.batch_preprocessor import BatchPreprocessor

@@ -1,6 +1,6 @@
 """Crop and flip a whole batch at once, on the device where training happens.
 
-The randomness of a sample is a function of (seed, epoch, data-set index) and of nothing else: a
+The randomness of a sample is a function of (seed, epoch, dataset index) and of nothing else: a
 counter-based hash in 64-bit integers, not a stateful generator. The number of workers or ranks, the
 composition and order of batches, the device and a resume therefore leave it unchanged.
 """
@@ -49,7 +49,7 @@ def draw(
     """Crop offsets and flip decisions of samples, from splitmix64 of (seed, epoch, index).
 
     Args:
-        indices: Data-set indices, int64 (N,).
+        indices: Dataset indices, int64 (N,).
         seed: Any integer.
         epoch: Epoch, or another counter of passes over the data.
         padding: Pixels added on every side; offsets are uniform in 0..2*padding.
@@ -80,7 +80,7 @@ def windows_of(top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
 def _starts(
     shape: torch.Size, padding: int, flips: bool, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Where runs begin: of every image (N,), and how much later by window (side**2 or twice)."""
+    """Starts of the runs: of every image (N,), and the offset by window (side**2 or twice)."""
     n, c, h, w = shape
     side = torch.arange(2 * padding + 1, device=device)
     later = (side[:, None] * w + side).flatten()
@@ -99,7 +99,7 @@ def _as_words(rows: Tensor) -> Tensor:
 def _inside(
     h: int, w: int, padding: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Which rows and columns of a window show the image: all bits of a pixel are 1, else 0.
+    """Rows and columns of a window that show the image: all bits of a pixel are 1, else 0.
 
     Returns:
         Masks by ``flip * side + top``, (2*side, words of a channel), and by ``left``, (side, words
@@ -130,10 +130,10 @@ def crop_flip(
     """Pad every image, cut one window of the original size out of it or of its mirror image.
 
     Images are not padded. Shifted by whole rows and columns, an image is one contiguous run of the
-    batch's memory that begins a little earlier or later, so ``index_select`` copies N runs; what a
-    run takes from beyond its image's borders lies on the padding and is masked, eight bytes at
-    a time. Mirror images stand behind the others and a flip picks the run from them: a per-image
-    choice between two uint8 tensors with ``torch.where`` is several times slower.
+    batch's memory that begins a little earlier or later, so ``index_select`` copies N runs. Pixels
+    from beyond the image's borders lie on the padding and are masked, eight bytes at a time. Mirror
+    images stand behind the others and a flip picks the run from them: a per-image choice between
+    two uint8 tensors with ``torch.where`` is several times slower.
 
     Args:
         images: (N, C, H, W), any dtype; no gradient flows back to them.
@@ -188,7 +188,7 @@ def augment(
 
     Args:
         images: (N, C, H, W) on any device; no gradient flows back to them.
-        indices: Data-set indices of the images, int64 (N,), same device.
+        indices: Dataset indices of the images, int64 (N,), same device.
         seed: Any integer.
         epoch: Epoch, or another counter of passes over the data.
         padding: Pixels added on every side before the crop.

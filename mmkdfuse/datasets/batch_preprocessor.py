@@ -1,4 +1,4 @@
-"""Turns a sliced uint8 batch into what a network takes: moved, cropped, flipped, normalised."""
+"""Preprocessor of sliced uint8 batches: moved, cropped, flipped, normalised."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_TABLE = 1 << 22  # draws of an epoch that are kept, 8 bytes each
 def _epoch_windows(
     images: int, device: torch.device, seed: int, epoch: int, padding: int, flip_prob: float
 ) -> Tensor:
-    """The windows of the first so many data-set indices in one epoch, int64 (images,)."""
+    """The windows of the first so many dataset indices in one epoch, int64 (images,)."""
     indices = torch.arange(images, device=device)
     drawn = draw(indices, seed=seed, epoch=epoch, padding=padding, flip_prob=flip_prob)
     return windows_of(*drawn, padding)
@@ -28,7 +28,7 @@ def _epoch_windows(
 
 @MODELS.register_module()
 class BatchPreprocessor(BaseDataPreprocessor):
-    """Turns a sliced uint8 batch into the float batch a network takes, on the model's device.
+    """Preprocessor that turns a sliced uint8 batch into a network's input, on the model's device.
 
     In: ``{'inputs': uint8 (N, C, H, W), 'labels': int64 (N,), 'indices': int64 (N,)}``, the last
     two optional outside training. Out: ``{'inputs': float32 (N, C, H, W), 'data_samples': labels,
@@ -43,15 +43,15 @@ class BatchPreprocessor(BaseDataPreprocessor):
         std: Per channel, on the 0..255 scale.
         crop_padding: Pixels added on every side before a random crop of the original size.
         flip_prob: Probability of a horizontal flip, 0..1.
-        pad_value: Raw value of the added pixels, 0..255.
+        pad_value: Raw value of the added pixels, 0..255; nothing without ``crop_padding``.
         seed: Seed of crop and flip. None takes the run's seed; give it when ranks have different
             seeds (``randomness=dict(diff_rank_seed=True)``).
-        counter: What changes the draws between passes: ``'epoch'``, or ``'iter'`` for loops that
-            count iterations only, where the epoch stays 0.
+        counter: Counter of the passes, with which the draws change: ``'epoch'``, or ``'iter'`` for
+            loops that count iterations only, where the epoch stays 0.
         as_data_samples: Give ``data_samples`` as a list of mmpretrain ``DataSample`` and leave out
             ``indices``, as mmpretrain's own classifiers need. Costs a Python object per image.
         channels_last: Give ``inputs`` in the channels-last memory format. Faster on GPUs with mixed
-            precision and on most CPUs; off by default, because on CPUs with several threads torch
+            precision and on most CPUs. Off by default, because on CPUs with several threads torch
             2.14.1 crashes in the backward pass of a 1x1 stride-2 convolution of 8 channels.
         batch_augments: Must be None; ``ImageClassifier`` of mmpretrain passes its ``train_cfg``.
         non_blocking: Copy pinned memory to the device without waiting.
@@ -60,6 +60,12 @@ class BatchPreprocessor(BaseDataPreprocessor):
         ValueError: An argument out of its range, ``mean`` without ``std``, ``batch_augments``, a
             batch that is not uint8 (N, C, H, W), or training with random crops without indices.
         TypeError: A batch that was not sliced whole.
+
+    Example:
+        >>> preprocessor = BatchPreprocessor(mean=[127.5] * 3, std=[127.5] * 3)
+        >>> batch = dict(inputs=torch.full((2, 3, 8, 8), 255, dtype=torch.uint8))
+        >>> preprocessor(batch)['inputs'].unique()
+        tensor([1.])
     """
 
     def __init__(
@@ -134,12 +140,12 @@ class BatchPreprocessor(BaseDataPreprocessor):
 
         Args:
             indices: On the device of the images.
-            on_host: The same as they came, perhaps on the CPU, where to read one waits for nothing.
+            on_host: The same as they came, perhaps on the CPU, where reading one waits for nothing.
         """
         if indices is None or on_host is None:
             raise ValueError(
                 "the training batch has no 'indices' (int64 (N,)), which random crops and flips "
-                'are drawn from: use a data set of mmkdfuse or set crop_padding=0, flip_prob=0'
+                'are drawn from: use a dataset of mmkdfuse or set crop_padding=0, flip_prob=0'
             )
         hub = MessageHub.get_current_instance()
         seed = int((self.seed if self.seed is not None else hub.get_info('seed')) or 0)
@@ -169,7 +175,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
             raise TypeError(
                 f'BatchPreprocessor takes a batch sliced whole, a dict with a uint8 tensor under '
                 f"'inputs', not {type(images).__name__}: set collate_fn=dict(type="
-                "'identity_collate') in the dataloader, or use ClsDataPreprocessor for a data set "
+                "'identity_collate') in the dataloader, or use ClsDataPreprocessor for a dataset "
                 'that yields single samples'
             )
         if images.dtype != torch.uint8 or images.ndim != 4:

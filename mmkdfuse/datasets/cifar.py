@@ -19,14 +19,14 @@ from mmkdfuse.registry import DATASETS
 
 
 def _reconstruct(subtype: type, shape: tuple, dtype: Any) -> np.ndarray:
-    """What numpy's pickles call to make an empty array before its state is set."""
+    """Function in numpy's pickles that makes an empty array before its state is set."""
     if subtype is not np.ndarray:
         raise pickle.UnpicklingError(f'{subtype} is not a plain array')
     return np.ndarray.__new__(np.ndarray, shape, dtype)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds plain containers and numpy arrays; every other name in the file is refused."""
+    """Unpickler of plain containers and numpy arrays; it refuses every other name in the file."""
 
     _allowed = {
         ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
@@ -66,7 +66,7 @@ def read_batch(path: Path, md5: str) -> dict:
 class CIFAR10(StoreDataset):
     """`CIFAR-10 <https://www.cs.toronto.edu/~kriz/cifar.html>`_, 50,000 + 10,000 images, 32x32.
 
-    URL, checksums and class names are mmpretrain's. ``mmpretrain.CIFAR10`` remains the data set
+    URL, checksums and class names are mmpretrain's. ``mmpretrain.CIFAR10`` remains the dataset
     that yields single samples through a pipeline.
 
     Args:
@@ -80,6 +80,11 @@ class CIFAR10(StoreDataset):
     Raises:
         ValueError: Unknown split.
         RuntimeError: The data is missing and cannot be downloaded, or a checksum is wrong.
+
+    Example:
+        >>> CIFAR10('data/cifar10', split='val')
+        Traceback (most recent call last):
+        ValueError: split='val' must be 'train' or 'test'
     """
 
     official: Any = official_datasets.CIFAR10
@@ -125,7 +130,13 @@ class CIFAR10(StoreDataset):
 
 @DATASETS.register_module()
 class CIFAR100(CIFAR10):
-    """CIFAR-100 with its 100 fine classes; folder ``cifar-100-python``. See :class:`CIFAR10`."""
+    """CIFAR-100 with its 100 fine classes; folder ``cifar-100-python``. See :class:`CIFAR10`.
+
+    Example:
+        >>> CIFAR100('no/such/folder', download=False)
+        Traceback (most recent call last):
+        RuntimeError: no/such/folder/cifar-100-python does not exist and download=False: set ...
+    """
 
     official: Any = official_datasets.CIFAR100
     label_key = 'fine_labels'

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, the data set that needs no file and no network."""
+"""scikit-learn's handwritten digits, the dataset that needs no file and no network."""
 
 from __future__ import annotations
 
@@ -52,9 +52,20 @@ class Digits(StoreDataset):
 
     Raises:
         ValueError: Unknown split.
+
+    Example:
+        >>> digits = Digits('test', subset=4)
+        >>> digits.__getitems__([0, 1])['inputs'].shape
+        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(self, split: str = 'train', **kwargs: Any) -> None:
         if split not in ('train', 'test'):
             raise ValueError(f"split={split!r} must be 'train' or 'test'")
-        super().__init__(classes=[str(k) for k in range(10)], read=lambda: _read(split), **kwargs)
+        super().__init__(
+            classes=[str(k) for k in range(10)],
+            read=lambda: _read(split),
+            cache_name='',
+            cache_key=str,
+            **kwargs,
+        )

@@ -53,7 +53,7 @@ def fingerprint(files: Iterable[Path], *extra: object) -> str:
 
 
 def cache_name(kind: str, split: str, source: Path, *options: object) -> str:
-    """A file name that tells data sets, splits, source folders and options apart."""
+    """A file name that tells datasets, splits, source folders and options apart."""
     digest = hashlib.sha256(json.dumps([str(source.resolve()), *options], default=str).encode())
     return f'{kind}-{split}-{digest.hexdigest()[:8]}'
 
@@ -69,8 +69,8 @@ def cached(
     Of several processes or runs that want the same entry one builds it, the others wait.
 
     Args:
-        folder: Where entries lie; made if missing.
-        name: What is cached (one data set, split and size); a new key replaces its old entry.
+        folder: Folder of the entries; made if missing.
+        name: Name of the entry (one dataset, split and size); a new key replaces its old entry.
         key: From :func:`fingerprint`; another key means that the source changed.
         build: Returns uint8 (N, 3, H, W), at once or in chunks, and int64 (N,).
 

@@ -46,7 +46,7 @@ def download(url: str, path: Path, md5: str) -> None:
     """Download a file and give it its name only once its checksum is right.
 
     Raises:
-        RuntimeError: The download failed, or what came has another checksum.
+        RuntimeError: The download failed, or its file has another checksum.
     """
     by_hand = f'on a machine without network access, copy {path.name} into {path.parent} by hand'
     print_log(f'Downloading {url} to {path.parent}', logger='current')
@@ -127,14 +127,14 @@ def extract(archive: Path, folder: Path) -> None:
 def ensure_extracted(
     *, root: Path, folder: str, url: str, filename: str, md5: str, download_missing: bool
 ) -> Path:
-    """The unpacked data set ``root/folder``, from the archive ``root/filename`` or the network.
+    """The unpacked dataset ``root/folder``, from the archive ``root/filename`` or the network.
 
     The archive is checked before anything is unpacked, and the folder appears only when complete.
 
     Args:
         root: Folder of the data.
         folder: Name of the folder that the archive holds.
-        url: Where the archive is.
+        url: Address of the archive.
         filename: Name of the archive.
         md5: Checksum of the archive.
         download_missing: Whether to use the network.

@@ -1,4 +1,4 @@
-"""Any data set laid out as one folder of images per class, in memory or memory-mapped."""
+"""Any dataset laid out as one folder of images per class, in memory or memory-mapped."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def _size(resize: int | Sequence[int] | None) -> tuple[int, int] | None:
 def _in_memory(files: ImageFiles, share: float) -> bool:
     """Whether every process of this machine can hold the images, all in a share of its memory.
 
-    The memory counts, not what of it is free just now: all processes must come to one answer,
-    since they build a cache together.
+    The whole memory counts, not the free part: all processes must come to one result, since they
+    build a cache together.
     """
     # torchrun's; other launchers do not tell.
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
@@ -94,7 +94,7 @@ class ImageFolder(StoreDataset):
     ``mmpretrain.CustomDataset`` with a file pipeline.
 
     Args:
-        data_root: Folder of the data set.
+        data_root: Folder of the dataset.
         data_prefix: Folder of the split in it.
         classes: Class names in label order; the folders must be exactly these.
         reference_prefix: Split whose class folders must be the same, if it exists: a class that is
@@ -102,8 +102,8 @@ class ImageFolder(StoreDataset):
         resize: None, a side of a square in pixels, or (height, width); bilinear.
         cache: Folder of a memory-mapped cache on disk, True for ``data_root/.mmkdfuse_cache``,
             False for none. None is False where the images of all processes of the machine take no
-            more than ``memory_share`` of its memory, else True; machines of one run that differ
-            in memory need True or False. A change of any file's name, size or time renews it.
+            more than ``memory_share`` of its memory, else True. Machines of one run that differ in
+            memory need True or False. A change of any file's name, size or time renews it.
         memory_share: 0..1, see ``cache``.
         **kwargs: ``num_classes``, ``subset``, ``subset_seed``, ``test_mode`` of
             :class:`StoreDataset`. A subset is held in memory.
@@ -113,6 +113,18 @@ class ImageFolder(StoreDataset):
             ``resize`` or ``memory_share``, an unreadable image, images of different size, or with
             ``cache=False`` more than memory holds.
         RuntimeError: The cache cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ('cat', 'dog'):
+        ...         path = Path(folder, 'train', name)
+        ...         path.mkdir(parents=True)
+        ...         Image.new('RGB', (8, 8)).save(path / '1.png')
+        ...     images = ImageFolder(folder, cache=False)
+        >>> images.CLASSES, len(images)
+        (('cat', 'dog'), 2)
     """
 
     def __init__(
@@ -138,7 +150,8 @@ class ImageFolder(StoreDataset):
             names = list(classes)
         reference = Path(data_root, reference_prefix) if reference_prefix else folder
         if reference != folder and reference.is_dir():
-            check_same_classes(names, class_folders(reference), str(folder), str(reference))
+            whence = f'{reference}, reference_prefix={reference_prefix!r}'
+            check_same_classes(names, class_folders(reference), str(folder), whence)
         files = [list_images(folder / name) for name in names]
         paths = [path for members in files for path in members]
 
@@ -157,4 +170,4 @@ class ImageFolder(StoreDataset):
             key = fingerprint(paths, names, size)
             return first_on_node(lambda: cached(target, name, key, decode))
 
-        super().__init__(classes=names, read=read, **kwargs)
+        super().__init__(classes=names, read=read, cache_name='', cache_key=str, **kwargs)

@@ -1,4 +1,4 @@
-"""The one in-memory store behind every data set: uint8 images sliced as whole batches."""
+"""The one in-memory store behind every dataset: uint8 images sliced as whole batches."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from torch.utils.data import Dataset, default_collate
 from mmkdfuse.datasets.disk_cache import Arrays, cached
 from mmkdfuse.datasets.once_per_node import first_on_node
 from mmkdfuse.registry import FUNCTIONS
+from mmkdfuse.structures import TrainingSet
 
 
 # The Runner looks a collate function up in the root registry only, whatever the default scope is.
 @ROOT_FUNCTIONS.register_module()
 @FUNCTIONS.register_module()
 def identity_collate(batch: dict | list) -> dict:
-    """Pass on a batch that the data set sliced whole.
+    """Pass on a batch that the dataset sliced whole.
 
-    A wrapper without ``__getitems__`` around the data set makes the DataLoader fetch single
+    A wrapper without ``__getitems__`` around the dataset makes the DataLoader fetch single
     samples; their list is stacked.
     """
     return default_collate(batch) if isinstance(batch, list) else batch
@@ -36,11 +37,17 @@ class ImageStore:
     Attributes:
         images: uint8 (N, 3, H, W), RGB, contiguous.
         labels: int64 (N,), each in 0..len(classes)-1.
-        indices: int64 (N,), position of every image in the full data set.
+        indices: int64 (N,), position of every image in the full dataset.
         classes: Class names in label order.
 
     Raises:
         ValueError: A wrong shape or type, a label out of range, or no image.
+
+    Example:
+        >>> images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        >>> store = ImageStore(images, torch.tensor([0, 1, 1, 0]), torch.arange(4), ('cat', 'dog'))
+        >>> store.batch([3, 1])['labels']
+        tensor([0, 1])
     """
 
     images: Tensor
@@ -109,26 +116,35 @@ class ImageStore:
 
 
 class StoreDataset(Dataset):
-    """Base of the in-memory data sets: whole batches by ``__getitems__``, mmengine's ``metainfo``.
+    """Base class of the in-memory datasets, which slice whole batches.
 
-    Use it with ``collate_fn=dict(type='identity_collate')`` and any sampler of positions. Batches
-    hold the position in the full data set under ``indices``, also of a subset, so that a sample is
-    augmented alike in both.
+    It has ``__getitems__`` and mmengine's ``metainfo``. Use it with
+    ``collate_fn=dict(type='identity_collate')`` and any sampler of positions. Batches hold the
+    position in the full dataset under ``indices``, also of a subset, so that a sample is augmented
+    alike in both.
 
     Args:
         classes: Class names in label order.
         read: Returns uint8 (N, 3, H, W) RGB and integer labels (N,); called once here.
         cache: Folder of a cache on disk, or None. The images are then memory-mapped.
-        cache_name: What is cached, distinct for every source, split and size.
+        cache_name: Name of the entry, distinct for every source, split and size.
         cache_key: Returns a string that changes when the source does; called only with ``cache``.
         num_classes: Expected number of classes; None accepts any.
         subset: Keep a fixed random choice of this many images; None keeps all.
-        subset_seed: Seed of that choice.
-        test_mode: Kept as an attribute, as in mmpretrain's data sets; changes nothing here.
+        subset_seed: Seed of that choice; nothing without ``subset``.
+        test_mode: Kept as an attribute, as in mmpretrain's datasets; changes nothing here.
 
     Raises:
         ValueError: Another number of classes than ``num_classes``, a class named twice, a
             ``subset`` out of range, or images and labels that do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> def read():
+        ...     return np.zeros((4, 3, 8, 8), np.uint8), np.array([0, 1, 1, 0])
+        >>> dataset = StoreDataset(classes=('cat', 'dog'), read=read)
+        >>> dataset.__getitems__([3, 1])['labels']
+        tensor([0, 1])
     """
 
     def __init__(
@@ -177,6 +193,13 @@ class StoreDataset(Dataset):
         """Number of classes, with or without images."""
         return len(self.store.classes)
 
+    def training_set(self) -> TrainingSet:
+        """Return the facts about these images that losses may use: the labels by index."""
+        size = int(self.store.indices.max()) + 1
+        labels = torch.full((size,), -1, dtype=torch.int64)
+        labels[self.store.indices] = self.store.labels
+        return TrainingSet(size, labels, self.num_classes)
+
     def get_gt_labels(self) -> np.ndarray:
         """All labels, int64 (N,)."""
         return self.store.labels.numpy()
@@ -187,7 +210,7 @@ class StoreDataset(Dataset):
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """One sample: inputs uint8 (3, H, W), labels int64 (), indices int64 ()."""
         if not -len(self) <= position < len(self):
-            raise IndexError(f'position {position} is outside a data set of {len(self)} images')
+            raise IndexError(f'position {position} is outside a dataset of {len(self)} images')
         batch = self.store.batch([position % len(self)])
         return {key: value[0] for key, value in batch.items()}
 

@@ -18,7 +18,7 @@ def first_on_node(task: Callable[[], T]) -> T:
         task: Must be cheap when its work is already done (a download, a cache on disk).
 
     Returns:
-        What the task returned in this process.
+        Result of the task in this process.
     """
     rank = int(os.environ.get('LOCAL_RANK', dist.get_rank()))
     if rank == 0:

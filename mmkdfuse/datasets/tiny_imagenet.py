@@ -71,6 +71,18 @@ class TinyImageNet(StoreDataset):
         ValueError: Unknown split, a wrong number of classes or of images of a class, missing or
             contradictory annotations, an unreadable image.
         RuntimeError: The data is missing and cannot be downloaded, or the checksum is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     images = Path(folder, 'tiny-imagenet-200', 'train', 'n01443537', 'images')
+        ...     images.mkdir(parents=True)
+        ...     Image.new('RGB', (64, 64)).save(images / 'n01443537_0.JPEG')
+        ...     _ = Path(folder, 'tiny-imagenet-200', 'wnids.txt').write_text('n01443537')
+        ...     dataset = TinyImageNet(folder, num_classes=1, per_class=1)
+        >>> dataset.CLASSES, len(dataset)
+        (('n01443537',), 1)
     """
 
     url = 'http://cs231n.stanford.edu/tiny-imagenet-200.zip'
@@ -103,15 +115,16 @@ class TinyImageNet(StoreDataset):
         classes = _lines(folder / 'wnids.txt')
         if len(set(classes)) != num_classes or len(classes) != num_classes:
             raise ValueError(
-                f'{folder / "wnids.txt"} names {len(set(classes))} classes, not {num_classes}'
+                f'{folder / "wnids.txt"} names {len(set(classes))} classes, not {num_classes} '
+                '(num_classes)'
             )
         files = (_training_files if split == 'train' else _validation_files)(folder, classes)
-        expected = per_class or (500 if split == 'train' else 50)
+        expected = (500 if split == 'train' else 50) if per_class is None else per_class
         for name, members in files.items():
             if len(members) != expected:
                 raise ValueError(
-                    f'class {name} of {folder} has {len(members)} {split} images, not {expected}: '
-                    'the data set is incomplete or was changed'
+                    f'class {name} of {folder} has {len(members)} {split} images, not {expected} '
+                    '(per_class): the dataset is incomplete or was changed'
                 )
         paths = [path for name in classes for path in files[name]]
 

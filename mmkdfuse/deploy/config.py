@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmkdfuse.deploy.upstream import SCOPE, types_in
+from mmkdfuse.models.inference.plain_config import SCOPE, types_in
 from mmkdfuse.models.probe import as_size
 from mmkdfuse.registry import MODELS
 
@@ -13,7 +13,7 @@ _PREPROCESSOR_KEYS = ('mean', 'std', 'pad_size_divisor', 'pad_value', 'to_rgb')
 
 
 def deployed_config(model: dict, trained: Config, image_size: int | Sequence[int]) -> Config:
-    """Write down everything that mmpretrain needs to classify image files.
+    """Return a config with everything that mmpretrain needs to classify image files.
 
     Args:
         model: Config of the plain classifier.
@@ -62,7 +62,7 @@ def _pipeline(trained: Config, image_size: int | Sequence[int]) -> tuple[list, b
         loads_files = any(step['type'].endswith(load['type']) for step in steps)
         return (steps if loads_files else [load, *steps]), loads_files
     height, width = as_size(dataset.get('resize') or image_size)
-    # Pillow, because the data sets in memory resize with it. Images of this size stay as they are.
+    # Pillow, because the datasets in memory resize with it. Images of this size stay as they are.
     resize = dict(type='Resize', scale=(width, height), backend='pillow', interpolation='bilinear')
     return [load, resize, dict(type='PackInputs')], False
 
@@ -71,7 +71,7 @@ def _preprocessor(trained: Config, loads_files: bool) -> dict:
     given = trained.model.get('data_preprocessor') or trained.get('data_preprocessor') or {}
     kept = {key: given[key] for key in _PREPROCESSOR_KEYS if given.get(key) is not None}
     if not loads_files:
-        # Data sets in memory hold RGB, a file is read as BGR.
+        # Datasets in memory hold RGB, a file is read as BGR.
         kept['to_rgb'] = not kept.get('to_rgb', False)
         # There it fills the border of the random crop.
         kept.pop('pad_value', None)

@@ -13,13 +13,17 @@ from torch import Tensor, nn
 
 from mmkdfuse.analysis.cost import Cost, count_cost
 from mmkdfuse.analysis.latency import Latency, compare_latency
-from mmkdfuse.checkpoint import load_file, load_strictly, write_atomically
-from mmkdfuse.deploy.compare import CONNECTOR, networks_to_compare
+from mmkdfuse.checkpoint import load_strictly, pack_resume_state, write_atomically
+from mmkdfuse.checkpoint_reader import checkpoint_path, load_file
 from mmkdfuse.deploy.config import deployed_config
-from mmkdfuse.deploy.plans import heads_of, logits_of, plan_head
 from mmkdfuse.engine.launch import ConfigLike, build_model, load_config
-from mmkdfuse.models.classifiers.folded import fold_network
-from mmkdfuse.models.probe import as_size
+from mmkdfuse.models.classifiers.aligned import CONNECTOR
+from mmkdfuse.models.classifiers.multi_head import ENSEMBLE
+from mmkdfuse.models.classifiers.trainable import Trainable
+from mmkdfuse.models.file_weights import weights_for
+from mmkdfuse.models.inference.folded_classifier import fold_network
+from mmkdfuse.models.probe import as_size, relative_difference, trial_images
+from mmkdfuse.structures import TapKeys
 from mmkdfuse.version import __version__
 
 _TOLERANCE = 1e-5
@@ -38,10 +42,21 @@ class Deployed:
         model: The network, in eval mode, as ``mmpretrain.get_model`` gives it.
         difference: Largest difference of its logits from the trained model's, relative to the
             largest logit.
-        costs: Parameters and MACs of what it is compared with, by name, and of the deployed
-            network, which comes last. Compared are the trained model and its main network, or
-            teacher, student alone and connector.
+        costs: Parameters and MACs by name, the deployed network last. Before it stand the networks
+            that it is compared with: the trained model and its main network, or teacher, student
+            alone and connector.
         latencies: Their times, empty if they were not taken.
+
+    Example:
+        >>> import tempfile
+        >>> import mmkdfuse
+        >>> name = 'quickstart/kfmsd_digits'
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoint = f'{folder}/random.pth'
+        ...     torch.save(mmkdfuse.load(name, None).state_dict(), checkpoint)
+        ...     deployed = deploy(name, checkpoint, 'branch1', seconds=0)
+        >>> list(deployed.costs)
+        ['trained model', 'main network', 'deployed branch1']
     """
 
     head: str
@@ -93,8 +108,8 @@ def deploy(
     ``main`` is an ``ImageClassifier`` that mmpretrain loads alone where it has the backbone. A
     branch comes without the stages that it does not read; it, and ``ensemble``, the mean of all
     logits, need this package installed. A student with a teacher has ``main`` only; of MFAKD and
-    SimKD that is student, connector and the teacher's classifier, and needs this package too. That
-    the logits are those of the trained model is checked before anything is written.
+    SimKD that is student, connector and the teacher's classifier, and needs this package too. The
+    logits are compared with the trained model's before anything is written.
 
     Args:
         config: Path of the config that was trained, a shipped one's name, or a loaded config.
@@ -105,8 +120,8 @@ def deploy(
         out: Folder of the two files ``<config name>_<head>.py`` and ``.pth``, ``<head>_folded``
             with ``fold``, which are replaced if they exist; default ``deployed`` beside the
             checkpoint.
-        seconds: How long to time each network; 0 leaves times out.
-        device: Where the times are taken.
+        seconds: Time to measure each network; 0 leaves times out.
+        device: Device of the measurement.
         cfg_options: Changes with dotted keys, as in training.
         **overrides: Changes as nested values, as in training.
 
@@ -118,22 +133,29 @@ def deploy(
     if seconds < 0:
         raise ValueError(f'seconds={seconds} must not be negative.')
     cfg = load_config(config, cfg_options, **overrides)
-    source = load_file(checkpoint)
+    path = checkpoint_path(checkpoint)
+    source = load_file(path)
     model: Any = build_model(cfg)
-    heads = heads_of(model)
+    if not isinstance(model, Trainable):
+        raise ValueError(
+            f'model={type(model).__name__} has no heads to deploy, expected a classifier of this '
+            'package, such as KFMSD.'
+        )
+    heads = model.heads()
     if head not in heads:
         raise ValueError(
             f'head={head!r} must be one of {heads}, the heads of {type(model).__name__} that can '
             'be deployed.'
         )
-    load_strictly(model, source.get('state_dict', source), f"checkpoint '{checkpoint}'")
-    files = _files(cfg, Path(checkpoint), f'{head}_folded' if fold else head, out)
+    name = f"checkpoint '{path}'"
+    load_strictly(model, weights_for(model, source, name, path.key), name)
+    files = _files(cfg, Path(path), f'{head}_folded' if fold else head, out)
     # Weights in another memory format would round otherwise.
     model.eval().to(memory_format=torch.contiguous_format)
-    plan = plan_head(model, cfg.model.to_dict(), head)
-    written = deployed_config(plan.config, cfg, model.image_size)
+    export = model.export(head)
+    written = deployed_config(export.config, cfg, model.image_size)
     network = _build(written)
-    state = _gather(plan.weights, network)
+    state = _gather(export.weights, network)
     load_strictly(network, state, f'what was trained of head {head!r}')
     difference = _compare(model, network, head, _TOLERANCE)
     unfolded = network
@@ -143,7 +165,7 @@ def deploy(
         fold_network(folded, model.image_size)
         state = folded.state_dict()
         changes = dict(type='mmkdfuse.FoldedClassifier', image_size=model.image_size)
-        written = deployed_config({**plan.config, **changes}, cfg, model.image_size)
+        written = deployed_config({**export.config, **changes}, cfg, model.image_size)
         network = _build(written)
         load_strictly(network, state, f'what was folded of head {head!r}')
         difference = _compare(model, network, head, _FOLDED_TOLERANCE)
@@ -154,7 +176,7 @@ def deploy(
     _write(files, text, dict(meta=meta, state_dict=state))
 
     shape = (3, *as_size(model.image_size))
-    networks = networks_to_compare(model, cfg.model.to_dict(), head)
+    networks = model.costs_beside(head)
     networks |= {'before folding': unfolded} if fold else {}
     networks[f'deployed {head}'] = network
     costs = {name: count_cost(each, shape) for name, each in networks.items()}
@@ -190,7 +212,7 @@ def _build(written: Config) -> nn.Module:
 def _gather(weights: dict[str, nn.Module], network: nn.Module) -> dict[str, Tensor]:
     """Tensors of the trained modules by their name in the deployed network.
 
-    What it does not have is left behind: unneeded stages, norm layers of outputs that are gone.
+    Others are left behind: those of unneeded stages, norm layers of outputs that are gone.
     """
     trained = {
         f'{prefix}.{name}': tensor
@@ -201,14 +223,19 @@ def _gather(weights: dict[str, nn.Module], network: nn.Module) -> dict[str, Tens
     return {name: trained[name].detach().cpu().contiguous().clone() for name in wanted}
 
 
+def _logits_of(model: Trainable, head: str, images: Tensor) -> Tensor:
+    """Logits (N, K) of one head of a trained model for images (N, 3, H, W)."""
+    heads = [name for name in model.heads() if name != ENSEMBLE] if head == ENSEMBLE else [head]
+    output = model.run(images, TapKeys(logits=tuple(heads)))
+    return torch.stack([output.logits_of(name) for name in heads]).mean(dim=0)
+
+
 @torch.no_grad()
 def _compare(model: Any, network: nn.Module, head: str, tolerance: float) -> float:
     """Largest difference of the logits on random images, relative to the largest logit."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(_TRIAL_IMAGES, 3, *as_size(model.image_size), generator=generator)
-    expected, found = logits_of(model, head, images), network(images)
-    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    difference = float((found - expected).abs().max() / scale)
+    images = trial_images(_TRIAL_IMAGES, model.image_size)
+    expected, found = _logits_of(model, head, images), network(images)
+    difference = relative_difference(found, expected)
     if not difference <= tolerance:
         raise RuntimeError(
             f'head={head!r}: the logits of the deployed network differ from the trained '
@@ -218,8 +245,13 @@ def _compare(model: Any, network: nn.Module, head: str, tolerance: float) -> flo
 
 
 def _dataset_meta(source: dict) -> dict | None:
-    """Class names, where training stored them."""
-    return (source.get('meta') or {}).get('dataset_meta')
+    """Class names, where training stored them as plain values."""
+    meta = source.get('meta')
+    found = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    try:
+        return pack_resume_state(found) if isinstance(found, dict) else None
+    except RuntimeError:
+        return None
 
 
 def _write(files: tuple[Path, Path], text: str, checkpoint: dict) -> None:

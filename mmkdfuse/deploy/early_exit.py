@@ -1,4 +1,4 @@
-"""Prediction that stops at the first branch that is sure."""
+"""Prediction that stops at the first confident branch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +11,18 @@ from torch import Tensor, nn
 from mmkdfuse.analysis.cost import count_cost
 from mmkdfuse.analysis.exit_curve import check_threshold
 from mmkdfuse.deploy.stagewise import StageRun, StagewiseBackbone
-from mmkdfuse.models.classifiers.branched import BranchedClassifier
-from mmkdfuse.models.classifiers.classifier import make_predictions
-from mmkdfuse.models.necks.multi_branch_neck import pool
+from mmkdfuse.models.classifiers.predictions import make_predictions
+from mmkdfuse.models.classifiers.trainable import Trainable
 from mmkdfuse.models.probe import as_size
 
 MAIN = 'main'
 
 
 class EarlyExit(nn.Module):
-    """Runs a network with branches only as deep as every image needs.
+    """Network with branches that runs only as deep as every image needs.
 
     Not part of the paper. An image whose largest softmax probability at a branch reaches the
-    threshold leaves with that branch's prediction; the other images go deeper, and the last ones
+    threshold leaves with that branch's prediction. The other images go deeper, and the last ones
     leave at the main head. No stage is computed twice. Predictions are those of the whole model's
     head of the same name.
 
@@ -38,6 +37,13 @@ class EarlyExit(nn.Module):
 
     Raises:
         ValueError: If the model has no branches on one network, or an argument is out of range.
+
+    Example:
+        >>> from mmkdfuse.models import KFMSD
+        >>> model = KFMSD(dict(arch='resnet18', base_channels=4), num_classes=10, image_size=32)
+        >>> early_exit = EarlyExit(model, threshold=0.01)  # so low that all leave at once
+        >>> [sample.exit for sample in early_exit.predict(torch.zeros(2, 3, 32, 32))]
+        ['branch1', 'branch1']
     """
 
     def __init__(
@@ -47,19 +53,20 @@ class EarlyExit(nn.Module):
         exits: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(model, BranchedClassifier):
-            raise ValueError(
-                f'model={type(model).__name__} has no branches on one network to leave at, '
-                'expected a BranchedClassifier such as KFMSD.'
-            )
-        count = model.num_heads - 1
+        if not isinstance(model, Trainable):
+            raise ValueError(f'model={type(model).__name__} is no classifier of this package.')
+        branches = model.exits()
+        count = len(branches)
         self.exits = tuple(range(1, count + 1) if exits is None else exits)
         if not self.exits or sorted(set(self.exits) & set(range(1, count + 1))) != [*self.exits]:
             raise ValueError(f'exits={exits!r} must be ascending branch numbers from 1 to {count}.')
         self.thresholds = _thresholds(threshold, len(self.exits))
+        plain = model.deployed()
+        self._main_neck, self._main_head = plain.neck, plain.head
         self.model = model
         self.eval()
-        self._paths = nn.ModuleList(model.neck.path(number - 1) for number in self.exits)
+        self._paths = nn.ModuleList(branches[number - 1][0] for number in self.exits)
+        self._heads = nn.ModuleList(branches[number - 1][1] for number in self.exits)
         self._stages = StagewiseBackbone(model.backbone, model.image_size, len(model.stage_shapes))
         if not self.stagewise:
             print_log(
@@ -136,11 +143,11 @@ class EarlyExit(nn.Module):
 
     def _logits(self, number: int, run: StageRun) -> Tensor:
         """Logits (N, K) in float32 of an exit, from 0, the main head last."""
-        head: Any = self.model.head
         if number == len(self.exits):
-            return head.main((pool(run.maps(self._stages.stages)[-1]),)).float()
+            maps = run.maps(self._stages.stages)
+            return self._main_head(self._main_neck(maps[-1:])).float()
         path: Any = self._paths[number]
-        return head.branches[self.exits[number] - 1](path(run.maps(path.stages_read))).float()
+        return self._heads[number](path(run.maps(path.stages_read))).float()
 
 
 class _Heads(nn.Module):

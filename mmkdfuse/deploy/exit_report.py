@@ -22,7 +22,7 @@ THRESHOLDS = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999,
 
 @dataclass(frozen=True)
 class Fixed:
-    """A head that classifies all images.
+    """Result of one head for all images.
 
     Attributes:
         accuracy: In percent.
@@ -35,7 +35,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class ExitReport:
-    """What a test set gives.
+    """Result of early exits on a test set.
 
     Attributes:
         curve: One point per threshold, ascending.
@@ -43,7 +43,7 @@ class ExitReport:
         costs: MACs spent on an image that leaves at each head.
         stagewise: Whether deeper stages run for the remaining images only.
         images: Size of the test set.
-        folder: Where ``exit_curve.json`` and ``exit_curve.png`` lie.
+        folder: Folder of ``exit_curve.json`` and ``exit_curve.png``.
     """
 
     curve: tuple[ExitPoint, ...]

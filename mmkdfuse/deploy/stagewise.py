@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmkdfuse.models.backbones.truncated import Skip, find_needs
-from mmkdfuse.models.probe import as_size
+from mmkdfuse.models.inference.truncated_backbone import Skip, find_needs
+from mmkdfuse.models.probe import relative_difference, trial_images
 
 # Rounding depends on the number of images, with TF32 in the third digit; what went wrong shows in
 # the first.
@@ -31,9 +31,9 @@ class _Unit:
 
 
 class StagewiseBackbone:
-    """Continues a backbone where it stopped, whatever its forward looks like.
+    """A backbone that continues where it stopped, whatever its forward looks like.
 
-    To go on from stage k, the backbone's forward is called again: the modules that have run before
+    To go on from stage k, the backbone's forward is called again. The modules that have run before
     return what they returned then, and those that only deeper maps need hand their inputs on. These
     modules are the largest ones called by the backbone that belong to one stage. What a forward
     computes beside them (a pooling, an addition) is repeated.
@@ -98,9 +98,7 @@ class StagewiseBackbone:
     @torch.no_grad()
     def _works(self, image_size: int | Sequence[int]) -> bool:
         """Compare with the plain forward, one image less at every stage."""
-        shape = (self.stages + 1, 3, *as_size(image_size))
-        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        images = images.to(next(self.backbone.parameters(), images))
+        images = trial_images(self.stages + 1, image_size, self.backbone)
         expected = [*self.backbone(images.clone())]
         run = self.start(images)
         for stages in range(1, self.stages + 1):
@@ -227,7 +225,7 @@ def _above(name: str) -> Iterator[str]:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((a - b).abs().max() <= _TOLERANCE * b.abs().max())
+    return relative_difference(a, b) <= _TOLERANCE
 
 
 def _rows_of(value: Any, rows: Tensor, size: int) -> Any:

@@ -4,13 +4,15 @@ Importing it registers the hooks, loops and optimizer wrappers, and makes every 
 mmengine loads go through the safe reader.
 """
 
-from mmkdfuse.checkpoint import register_safe_loaders
+from mmkdfuse.checkpoint_reader import register_safe_loaders
 from mmkdfuse.engine.amp import BF16OptimWrapper, amp_optim_wrapper
 from mmkdfuse.engine.hooks import (
     CheckpointHook,
     CompileHook,
     InterruptHook,
     InvalidLossHook,
+    LossContextHook,
+    LossScaleHook,
     ProgressHook,
     RuntimeInfoHook,
     VerifyTeacherHook,
@@ -26,6 +28,8 @@ __all__ = [
     'CompileHook',
     'InterruptHook',
     'InvalidLossHook',
+    'LossContextHook',
+    'LossScaleHook',
     'OptimWrapper',
     'ProgressHook',
     'ResumableEpochTrainLoop',

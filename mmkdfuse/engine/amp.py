@@ -19,13 +19,19 @@ _BF16_TYPES = ('BF16OptimWrapper', 'mmkdfuse.BF16OptimWrapper')
 
 @OPTIM_WRAPPERS.register_module()
 class BF16OptimWrapper(OptimWrapper):
-    """Runs forward and loss under bfloat16 autocast, on CPUs too.
+    """Optimizer wrapper with forward and loss under bfloat16 autocast, on CPUs too.
 
     mmengine's ``AmpOptimWrapper`` refuses to run without a GPU. bfloat16 has the exponent range of
     float32, so no loss scaling is needed; weights, gradients and optimizer state stay float32. On
     GPUs no step waits for the device, unlike with ``AmpOptimWrapper``, whose dynamic loss scale
     needs to know in every step whether a gradient overflowed. Takes the arguments of
     ``OptimWrapper`` (``accumulative_counts``, ``clip_grad``, ...).
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        >>> wrapper = BF16OptimWrapper(optimizer=optimizer, accumulative_counts=2)
+        >>> wrapper.get_lr()
+        {'lr': [0.1]}
     """
 
     @contextmanager

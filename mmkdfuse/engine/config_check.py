@@ -10,7 +10,6 @@ from mmengine import registry as mmengine_registry
 from mmpretrain import registry as mmpretrain_registry
 
 from mmkdfuse.engine.config_slots import (
-    DEFAULT_TYPES,
     GROUPS,
     INNER,
     METRICS,
@@ -20,7 +19,9 @@ from mmkdfuse.engine.config_slots import (
     RUNNER_KEYS,
     TOP,
     Slot,
+    default_type,
     paramwise_cfg,
+    resolves_networks,
 )
 from mmkdfuse.engine.signature import Keywords, keywords_of
 from mmkdfuse.models.networks import network_config, network_names
@@ -103,7 +104,7 @@ class _ConfigCheck:
         return slot
 
     def _walk(self, path: str, node: Any, slot: Slot, scope: str) -> None:
-        """Check a node and everything in it; ``slot`` says what it should be."""
+        """Check a node and everything in it against its slot."""
         if isinstance(node, (list, tuple)):
             for index, item in enumerate(node):
                 self._walk(f'{path}[{index}]', item, slot, scope)
@@ -131,7 +132,7 @@ class _ConfigCheck:
 
     def _walk_argument(self, path: str, key: str, value: Any, parent: tuple, scope: str) -> None:
         slot, target, keywords = parent
-        ours = getattr(target, '__module__', '').startswith('mmkdfuse')
+        ours = resolves_networks(target)
         if key in NETWORK_KEYS and ours:
             if isinstance(value, (list, tuple)):  # several teachers
                 for index, item in enumerate(value):
@@ -151,7 +152,7 @@ class _ConfigCheck:
         if keywords is not None and isinstance(value, dict) and 'type' not in value:
             default = keywords.defaults.get(key)
             default = default.get('type') if isinstance(default, dict) else None
-            default = default or (DEFAULT_TYPES.get(key) if ours else None)
+            default = default or (default_type(target, key) if ours else None)
             inner = replace(inner, default=default or inner.default)
         self._walk(path, value, inner, scope)
 

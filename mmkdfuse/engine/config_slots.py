@@ -1,4 +1,4 @@
-"""Which keys of a config hold components, of which registry, and who else reads them."""
+"""Slots of a config: keys with components, their registries, and other readers of them."""
 
 import inspect
 from collections.abc import Callable
@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmkdfuse.models.classifiers.trainable import Trainable
+from mmkdfuse.models.inference.truncated_backbone import TruncatedBackbone
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -14,7 +17,7 @@ class Slot:
 
     Attributes:
         kind: Name of the registry its ``type`` belongs to; None: not a component.
-        default: What is built where ``type`` is absent: a registered name or a callable.
+        default: Type where ``type`` is absent: a registered name or a callable.
         typed: True if ``type`` must be there.
         complete: True if every keyword without default must be there.
         given: Keywords the surroundings fill in: not required.
@@ -125,17 +128,30 @@ INNER = {
     'override': Slot('WEIGHT_INITIALIZERS', extra=('name',)),
     'norm_cfg': Slot('MODELS', extra=('requires_grad',)),
     'act_cfg': Slot('MODELS', extra=('inplace',)),
+    'losses': Slot('MODELS', typed=True, complete=True),
+    'views': Slot('MODELS', typed=True, complete=True),
     'student': _NETWORK,
     'teacher': replace(_NETWORK, extra=('checkpoint',)),
 }
 NETWORK_KEYS = ('backbone', 'student', 'teacher')
-# What a class of ours builds where `type` is absent and its signature does not say.
-DEFAULT_TYPES = {
-    'neck': 'KFMNeck',
+_DEFAULT_TYPES = {
     'connector': 'MBCAConnector',
     'head': 'LinearClsHead',
     'data_preprocessor': 'mmpretrain.ClsDataPreprocessor',
 }
+
+
+def resolves_networks(target: object) -> bool:
+    """Whether a class takes networks by name and fills in what it measures, wherever it is from."""
+    return inspect.isclass(target) and issubclass(target, (Trainable, TruncatedBackbone))
+
+
+def default_type(target: object, key: str) -> str | None:
+    """Type that such a class builds where ``type`` is absent and its signature does not say."""
+    if key == 'neck':
+        return getattr(target, 'neck_type', None)
+    return _DEFAULT_TYPES.get(key)
+
 
 # Old OpenMMLab keys, which the Runner ignores.
 MOVED = {

@@ -1,4 +1,4 @@
-"""Scalars of every iteration that stay on the device until someone looks at them."""
+"""Scalars of every iteration that stay on the device until they are read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def to_host(values: Tensor) -> np.ndarray:
 class DeferredHistory(HistoryBuffer):
     """mmengine's history of one scalar, filled when it is read.
 
-    What is read, by any of its methods, by a copy and by a checkpoint, is always complete.
-    Appending takes constant time, where mmengine's own copies the whole history. A copy is a plain
+    Every reading, by any of its methods, by a copy and by a checkpoint, is complete. Appending
+    takes constant time, where mmengine's own copies the whole history. A copy is a plain
     ``HistoryBuffer``.
 
     Args:
-        history: What is known so far.
+        history: The values so far.
         fetch: Called before every reading and every update; it may itself call
             :meth:`update` once it has nothing more to bring.
     """
@@ -53,7 +53,7 @@ class DeferredHistory(HistoryBuffer):
     def current(self) -> float:
         """Return the newest value."""
         if self.fetch is None and self._new_logs:
-            return self._new_logs[-1]  # asked for in every iteration by the timer
+            return self._new_logs[-1]  # read in every iteration by the timer
         return super().current()
 
     @property
@@ -112,14 +112,14 @@ class _Column:
 
 
 class DeferredScalars:
-    """Records scalars that lie on a device into a message hub, without waiting for the device.
+    """Recorder of scalars on a device into a message hub, without waiting for the device.
 
     The scalars of an iteration are copied into one small tensor. All iterations since the last
     reading come to the host in one transfer, when one of the histories in the hub is read. The
     values and their order are those that ``MessageHub.update_scalar`` would have stored.
 
     Args:
-        hub: Where the histories are.
+        hub: Hub of the histories.
         limit: Iterations to keep at most before they are read, at least 1.
     """
 
@@ -146,7 +146,7 @@ class DeferredScalars:
         self._rows.append((tuple(scalars), _joined(list(scalars.values()), torch.stack)))
 
     def read(self) -> None:
-        """Bring what was recorded to the hub; waits for the device if there is anything."""
+        """Bring the recorded scalars to the hub; waits for the device if there are any."""
         if not self._rows:
             return
         rows, self._rows = self._rows, []

@@ -13,10 +13,10 @@ def keep_freed_memory() -> bool:
     """Tell glibc not to give freed memory back to the system; returns whether it is told.
 
     By default it returns every block above 32 MiB when it is freed. A map of that size, such as
-    512 x 16 x 32 x 32 in float32, is then zeroed page by page in every iteration: iterations with
-    512 images were 1.2 to 1.5 times as long per image as with 64. Small blocks at the end of the
-    heap are trimmed likewise. The process keeps its peak of memory until it ends. Only the main
-    thread's memory is kept. Other C libraries are left alone.
+    512x16x32x32 in float32, is then zeroed page by page in every iteration. Iterations with 512
+    images were 1.2 to 1.5 times as long per image as with 64. Small blocks at the end of the heap
+    are trimmed likewise. The process keeps its peak of memory until it ends. Only the main thread's
+    memory is kept. Other C libraries are left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

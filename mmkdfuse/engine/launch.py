@@ -15,12 +15,16 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmkdfuse.checkpoint import latest_checkpoint, load_file, load_strictly
+from mmkdfuse.checkpoint import latest_checkpoint, load_strictly
+from mmkdfuse.checkpoint_reader import checkpoint_path
 from mmkdfuse.engine.amp import amp_optim_wrapper
 from mmkdfuse.engine.hooks.compile_hook import CompileHook
+from mmkdfuse.engine.hooks.loss_context_hook import LossContextHook
 from mmkdfuse.engine.host_memory import keep_freed_memory
+from mmkdfuse.engine.loss_context import unwrapped
 from mmkdfuse.engine.pretrained import StartWeightsHook
 from mmkdfuse.engine.run_record import last_validation, write_record
+from mmkdfuse.models.file_weights import read_weights_for
 from mmkdfuse.registry import MODELS
 
 ConfigLike: TypeAlias = str | os.PathLike | Config
@@ -56,7 +60,7 @@ def train(
     Args:
         config: Path of a config file, the name of a shipped one (``'kfmsd/resnet18_cifar100'``) or
             a loaded config, which is not changed.
-        work_dir: Where logs and checkpoints go; default the config's, else
+        work_dir: Folder of logs and checkpoints; default the config's, else
             ``work_dirs/<folder>/<config name>``.
         resume: True to go on from the latest checkpoint of ``work_dir``, or a checkpoint's path.
             Where there is none, training starts as without it, from ``load_from`` if the config
@@ -103,6 +107,8 @@ def train(
         if preflight:
             _run_preflight(cfg)
         runner = _build_runner(cfg)
+        if not any(isinstance(hook, LossContextHook) for hook in runner.hooks):
+            runner.register_hook(LossContextHook())
         runner.register_hook(StartWeightsHook())
         _compile(runner)
         runner.train()
@@ -131,7 +137,7 @@ def test(
     Args:
         config: As for :func:`train`.
         checkpoint: File whose keys must match the model's exactly.
-        work_dir: Where the log goes.
+        work_dir: Folder of the log.
         launcher: As for :func:`train`.
         out: Write predictions (``.pkl``) or metrics (``.json``, ``.yaml``) to this file.
         out_item: ``'pred'`` or ``'metrics'``.
@@ -150,8 +156,7 @@ def test(
     started_group = _prepare_processes(cfg)
     try:
         runner = _build_runner(cfg)
-        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
-        _load_weights(model, checkpoint)
+        _load_weights(unwrapped(runner.model), checkpoint)
         if out and out_item == 'pred':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=str(out)))
         metrics = runner.test()
@@ -176,7 +181,7 @@ def load(
     Args:
         config: As for :func:`train`.
         checkpoint: File whose keys must match the model's exactly; None keeps random weights.
-        device: Where the model goes.
+        device: Device of the model.
         cfg_options: As for :func:`train`.
         **overrides: As for :func:`train`.
     """
@@ -303,6 +308,6 @@ def _compile(runner: Runner) -> None:
         runner.register_hook(CompileHook(**(options if isinstance(options, dict) else {})))
 
 
-def _load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> None:
-    state = load_file(checkpoint)
-    load_strictly(model, state.get('state_dict', state), str(checkpoint))
+def _load_weights(model: nn.Module, checkpoint: Any) -> None:
+    name = f"checkpoint '{checkpoint_path(checkpoint)}'"
+    load_strictly(model, read_weights_for(model, checkpoint, name), name)

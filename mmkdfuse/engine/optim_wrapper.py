@@ -1,4 +1,4 @@
-"""The optimizer step without arithmetic or waiting that nobody asked for."""
+"""The optimizer step without needless arithmetic or waiting."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ class OptimWrapper(MMEngineOptimWrapper):
     mmengine reads it in every iteration. A loss that is not accumulated is not divided by one.
 
     ``mmengine.OptimWrapper`` remains the original.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.nn.Parameter(torch.ones(1))
+        >>> wrapper = OptimWrapper(torch.optim.SGD([weight], lr=0.5))
+        >>> wrapper.update_params(weight.sum())
+        >>> weight.item()
+        0.5
     """
 
     _norms: DeferredScalars | None = None

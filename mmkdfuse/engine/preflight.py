@@ -31,12 +31,12 @@ class ConfigError(ValueError):
 def preflight(cfg: Config, data: bool = True, training: bool = False) -> PreflightReport:
     """Check a config before training: first without building anything, then on two images.
 
-    The trial builds data sets and model on the CPU, takes one batch forward and backward and one
+    The trial builds datasets and model on the CPU, takes one batch forward and backward and one
     through validation. Global random state and the config stay as they are; nothing is written.
 
     Args:
         cfg: The config.
-        data: False to leave the data sets alone and try a random batch instead.
+        data: False to leave the datasets alone and try a random batch instead.
         training: True if training follows: files of teachers must exist. Otherwise the report says
             which are missing, and the trial goes on without any weights of files.
 

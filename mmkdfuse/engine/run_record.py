@@ -1,4 +1,4 @@
-"""What a figure in a document needs to know about the run behind it."""
+"""Record of a run, for documents that quote its figures."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""Which keywords a constructor really takes, read from its source without calling it."""
+"""Keywords that a constructor really takes, read from its source without calling it."""
 
 import ast
 import inspect
@@ -75,7 +75,7 @@ def _keywords_of_chain(functions: list[Callable], bound: bool = False) -> Keywor
 
 
 class _KeywordUse(ast.NodeVisitor):
-    """What the body of a constructor does with its ``**kwargs``.
+    """Use of ``**kwargs`` in the body of a constructor.
 
     Attributes:
         forwarded: True if ``super().__init__`` gets them.

@@ -49,18 +49,23 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
     """mmengine's epoch loop, resumable at any batch with the result of an uninterrupted run.
 
     - Every step is seeded by ``seed_step``, hence no random state needs to be saved.
-    - The number of batches done in the epoch is kept in the message hub, which checkpoints hold:
-      after a resume in the middle of an epoch the remaining batches are trained, the others are
+    - The number of batches done in the epoch is kept in the message hub, which checkpoints hold.
+      After a resume in the middle of an epoch the remaining batches are trained. The others are
       skipped by their indices, without being loaded.
     - A validation that was due and not recorded in the checkpoint runs first.
 
     Exact for data whose augmentation is drawn on the training device or from the sample's index.
     Random transforms inside worker processes restart with the epoch's seed after a resume in the
-    middle of an epoch, and gradients that wait for ``accumulative_counts`` are not saved at the end
-    of an epoch.
+    middle of an epoch. Gradients that wait for ``accumulative_counts`` are not saved at the end of
+    an epoch.
 
     When it ends, by an error too, the custom hook stage ``train_stopped`` is called.
     The arguments are those of ``EpochBasedTrainLoop``.
+
+    Example:
+        >>> from mmkdfuse.registry import LOOPS
+        >>> LOOPS.get('mmkdfuse.ResumableEpochTrainLoop') is ResumableEpochTrainLoop
+        True
     """
 
     def run(self) -> nn.Module:

@@ -17,7 +17,12 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmkdfuse.analysis.cost import Cost, count_cost
+from mmkdfuse.analysis.loss_scale import measure_loss_scale
+from mmkdfuse.checkpoint_reader import checkpoint_path
 from mmkdfuse.engine.config_check import nearest, sentence
+from mmkdfuse.engine.loss_context import training_set_of
+from mmkdfuse.models.classifiers.trainable import Trainable
+from mmkdfuse.structures import TrainingSet
 
 _SPLITS = ('train', 'val', 'test')
 _BATCH = 2
@@ -27,20 +32,21 @@ _WORKER_KEYS = ('persistent_workers', 'prefetch_factor', 'timeout', 'worker_init
 
 @dataclass
 class PreflightReport:
-    """What a run will train, measured on a batch of two images.
+    """Facts about a planned run, measured on a batch of two images.
 
     Attributes:
         model: Class of the model.
         parameters: Number of parameters in training.
         trainable: Number of those that the optimiser changes.
-        deployed: Cost of what is left after training.
+        deployed: Cost of the network that is left after training.
         input_shape: (C, H, W) of the images.
         plan: Lines on stage shapes and branches.
         images: Number of images of every split; empty where the data were not looked at.
         batch_size: Images per step, over all processes.
         losses: Value of every term before training.
+        loss_scale: Size of every term's gradient on the backbone, beside weight decay's.
         metrics: Names that validation will log.
-        warnings: What training would stop at.
+        warnings: Problems at which training would stop.
     """
 
     model: str = ''
@@ -52,6 +58,7 @@ class PreflightReport:
     images: dict[str, int] = field(default_factory=dict)
     batch_size: int = 0
     losses: dict[str, float] = field(default_factory=dict)
+    loss_scale: str = ''
     metrics: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -66,6 +73,7 @@ class PreflightReport:
         if self.losses:
             terms = ', '.join(f'{name} {value:.3g}' for name, value in self.losses.items())
             lines.append(f'terms: {terms}')
+        lines += [f'their pull at the backbone: {self.loss_scale}'] if self.loss_scale else []
         lines += [f'validation logs: {", ".join(self.metrics)}'] if self.metrics else []
         lines += [f'but training would stop: {warning}' for warning in self.warnings]
         return '\n'.join(['Preflight passed', *(f'  {line}' for line in lines)])
@@ -75,7 +83,7 @@ class Trial:
     """One batch of two images through everything a config names.
 
     Attributes:
-        report: What was found.
+        report: The facts that were found.
         mistakes: One sentence each; empty if the config can run.
         cause: The first error behind them, if any.
     """
@@ -87,19 +95,23 @@ class Trial:
         self.mistakes: list[str] = []
         self.cause: BaseException | None = None
         self.batches: dict[str, Any] = {}
+        self.training_set: TrainingSet | None = None
 
     def run(self, data: bool) -> None:
         """Try everything; without ``data`` on random images."""
         path = self.cfg.get('load_from')
-        if path and '://' not in path and not os.path.isfile(path):
-            self.mistakes.append(f'`load_from` = {path!r}: no such file.')
+        with self._blame('load_from'):
+            file = str(checkpoint_path(path or '', 'load_from'))
+            if file and '://' not in file and not os.path.isfile(file):
+                self.mistakes.append(f'`load_from` = {file!r}: no such file.')
         model = None
         with self._blame('model'):
             cfg = self.cfg.model
             if self.cfg.get('data_preprocessor') is not None:
                 cfg.setdefault('data_preprocessor', self.cfg.data_preprocessor)
             model = MODELS.build(cfg)
-        missing = [teacher.missing() for teacher in getattr(model, 'teachers', ())]
+        ours = isinstance(model, Trainable)
+        missing = [teacher.missing() for teacher in (model.teachers if ours else ())]
         self.report.warnings = [f'{problem}.' for problem in missing if problem]
         if self.report.warnings and self.training:
             self.mistakes += [f'`model.teacher`: {warning}' for warning in self.report.warnings]
@@ -157,6 +169,9 @@ class Trial:
                 loader = Runner.build_dataloader(trial, seed=0)
                 batch = next(iter(loader))
                 self.report.images[split] = len(loader.dataset)
+                if split == 'train':
+                    classes = self._classes_of_model()[1] or 0
+                    self.training_set = training_set_of(loader.dataset, classes)
                 if self._classes_agree(split, loader.dataset):
                     self.batches[split] = batch
 
@@ -167,7 +182,7 @@ class Trial:
         if not names or not expected or len(names) == expected:
             return True
         self.mistakes.append(
-            f'`{path}` = {expected}: the {split} data set ({type(dataset).__name__}) has '
+            f'`{path}` = {expected}: the {split} dataset ({type(dataset).__name__}) has '
             f'{len(names)} classes; set `{path}={len(names)}` or change '
             f'`{split}_dataloader.dataset`.'
         )
@@ -199,8 +214,14 @@ class Trial:
         return dict(inputs=images.float(), data_samples=samples)
 
     def _train_step(self, model: Any) -> None:
+        if isinstance(model, Trainable) and model.needs_dataset:
+            known = TrainingSet(_BATCH, None, model.num_classes)
+            model.see_dataset(self.training_set or known)
         model.train()
         batch = model.data_preprocessor(self._batch('train', model), training=True)
+        if isinstance(model, Trainable) and model.needs_observation:
+            model.observe(batch['inputs'])
+            model.conclude()
         terms = model(**batch, mode='loss')
         for name, value in terms.items():
             values = [value] if isinstance(value, Tensor) else list(value)
@@ -214,6 +235,11 @@ class Trial:
                 self.mistakes.append(
                     f"`model`: the term {name} would be left out of the sum, name it 'loss_{name}'."
                 )
+        if self.training and isinstance(model, Trainable):
+            optimizer = (self.cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+            weights = [p for p in model.backbone.parameters() if p.requires_grad]
+            decays = [optimizer.get('weight_decay', 0.0)] * len(weights)
+            self.report.loss_scale = str(measure_loss_scale(terms, weights, decays))
         total, _ = model.parse_losses(terms)
         if total.requires_grad:
             total.backward()
@@ -266,9 +292,9 @@ class Trial:
         parameters = list(model.parameters())
         report.parameters = sum(p.numel() for p in parameters)
         report.trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        deployed = model.deployed() if hasattr(model, 'deployed') else model
-        report.deployed = count_cost(deployed, shape)
-        report.plan = model.describe() if hasattr(model, 'describe') else []
+        ours = isinstance(model, Trainable)
+        report.deployed = count_cost(model.deployed() if ours else model, shape)
+        report.plan = model.describe() if ours else []
         loader = self.cfg.get('train_dataloader') or {}
         report.batch_size = loader.get('batch_size', 1) * _processes()
 

@@ -23,8 +23,18 @@ class EnsembleAccuracy(BaseMetric):
         topk: The k's; a k above the class count counts the whole list and is 100.
         ensemble: ``'logits'`` (mean of the logits, taken from probabilities of 1e-38 or more) or
             ``'probabilities'`` (mean of the softmax).
-        collect_device: Where results of several processes are gathered.
+        collect_device: Device on which results of several processes are gathered.
         prefix: Put before every name.
+
+    Example:
+        >>> import torch
+        >>> from mmpretrain.structures import DataSample
+        >>> sample = DataSample().set_gt_label(1)
+        >>> sample.set_field(torch.tensor([[0.8, 0.2], [0.4, 0.6]]), 'branch_scores')
+        >>> metric = EnsembleAccuracy(topk=1)
+        >>> metric.process({}, [sample.to_dict()])
+        >>> metric.evaluate(size=1)
+        {'branch1/top1': 0.0, 'branch2/top1': 100.0, 'main/top1': 100.0, 'ensemble/top1': 0.0}
     """
 
     default_prefix = ''

@@ -136,6 +136,10 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     'resnet50_in': _imagenet_resnet(type='mmpretrain.ResNet', depth=50),
 }
 
+# Depths of mmpretrain's ResNets with basic blocks, and what these blocks have no use for.
+_BASIC_BLOCKS = (18, 34)
+_UNUSED = {'style': 'pytorch', 'expansion': 1}
+
 
 def network_names() -> list[str]:
     """Names that a config may use as ``backbone='name'`` or ``backbone=dict(arch='name')``."""
@@ -171,4 +175,11 @@ def network_config(backbone: str | dict) -> dict[str, Any]:
         raise ValueError(f'backbone={name!r} is not a known network; {hint}')
     network = copy.deepcopy(_NETWORKS[name])
     network['backbone'].update(changes)
+    if network['backbone'].get('depth') in _BASIC_BLOCKS:
+        for option, default in _UNUSED.items():
+            if changes.get(option, default) not in (None, default):
+                raise ValueError(
+                    f'backbone={name!r}: {option}={changes[option]!r} would be ignored, because '
+                    f'its blocks have no such choice, expected {default!r} or nothing.'
+                )
     return network

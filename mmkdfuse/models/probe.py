@@ -1,13 +1,15 @@
-"""What a network exposes, measured by one dry run on a dummy image."""
+"""Facts about a network, measured by one dry run on a dummy image."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-StageShape = tuple[int, int, int]
+from mmkdfuse.structures import StageShape
 
 _NO_CLASSIFIER = 'leave out `num_classes`, which adds a classifier to the backbone'
 # Arguments with which mmpretrain's backbones give maps instead of pooled or classified vectors.
@@ -37,12 +39,64 @@ def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     return size[0], size[1]
 
 
+@contextmanager
+def evaluation(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into eval mode, and every flag back as it was.
+
+    One by one, because ``train()`` of a network with frozen parts is not the inverse of ``eval()``.
+    """
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def trial_images(
+    count: int, image_size: int | Sequence[int], like: nn.Module | None = None, channels: int = 3
+) -> Tensor:
+    """Random images (N, C, H, W), the same every time, to try a network on.
+
+    Not black ones: without biases every map of a black image is zero, and anything would fit.
+
+    Args:
+        count: N.
+        image_size: Side length or (height, width), in pixels.
+        like: Network whose device and type they get.
+        channels: C.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn((count, channels, *as_size(image_size)), generator=generator)
+    return images if like is None else images.to(next(like.parameters(), images))
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Largest difference of two tensors over the largest expected value.
+
+    Infinite where shapes differ, NaN where a value is NaN: compare by ``not difference <= limit``.
+
+    Example:
+        >>> relative_difference(torch.tensor([1.0, 2.5]), torch.tensor([1.0, 2.0]))
+        0.25
+    """
+    if found.shape != expected.shape:
+        return float('inf')
+    if not expected.numel():
+        return 0.0
+    largest = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
+    return float((found - expected).abs().max() / largest)
+
+
 def dry_run(
     module: nn.Module,
     image_size: int | Sequence[int],
     channels: int = 3,
     gradients: bool = False,
     training: bool = False,
+    call: Callable[[Tensor], Any] | None = None,
 ):
     """Run ``module`` once on a black image and return its output.
 
@@ -53,14 +107,15 @@ def dry_run(
         module: A network that takes (N, C, H, W).
         image_size: Side length or (height, width), in pixels.
         channels: Channels of the dummy image.
-        gradients: Whether the output can be differentiated.
+        gradients: Whether the output can be differentiated, by the image too.
         training: Run in train mode; batch norm alone stays in eval mode, because it would change
             its buffers and refuse a single pixel.
+        call: Function that is run on the image; default the module.
     """
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(
         (1, channels, *as_size(image_size)), device=parameter.device, dtype=parameter.dtype
-    )
+    ).requires_grad_(gradients)
     modes = [(child, child.training) for child in module.modules()]
     module.train(training)
     for child in module.modules():
@@ -69,7 +124,7 @@ def dry_run(
     devices = [parameter.device] if parameter.device.type == 'cuda' else []
     try:
         with torch.set_grad_enabled(gradients), torch.random.fork_rng(devices):
-            return module(image)
+            return (call or module)(image)
     finally:
         # Some networks cache weights when the mode changes, hence the call before the flags.
         module.train(modes[0][1])
@@ -81,12 +136,12 @@ def stage_maps(output, backbone: nn.Module | str) -> tuple[Tensor, ...]:
     """Check that a backbone's output is a sequence of (N, C, H, W) maps and return it as a tuple.
 
     Args:
-        output: What the backbone returned.
+        output: Result of the backbone.
         backbone: The backbone, or its name, for the error.
 
     Raises:
-        ValueError: If an output is not a 4-dimensional map, the sentence names the arguments of
-            this backbone that can change it; or if it is one tensor, whose images mmpretrain's
+        ValueError: If an output is not a 4-dimensional map; the sentence names the arguments of
+            this backbone that can change it. Or if it is one tensor, whose images mmpretrain's
             necks and heads would take for maps.
     """
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
@@ -136,7 +191,7 @@ def probe_stages(
 
 
 def _advice(backbone: nn.Module | str, arguments: dict[str, str]) -> str:
-    """What to do with those of some arguments which the class of the backbone takes."""
+    """Advice on those of some arguments that the class of the backbone takes."""
     constructors = [vars(cls).get('__init__') for cls in type(backbone).__mro__]
     taken = {a for init in constructors if init for a in inspect.signature(init).parameters}
     return ' or '.join(text for argument, text in arguments.items() if argument in taken)

@@ -53,10 +53,10 @@ def test_prints_machine_versions_threads_and_a_table(part, capsys):
     assert cells[0] == ['case', 'ratio', 'target', '', 'figures']
     assert cells[2:] == [
         [
-            *('new / old', '0.5 (0.5 - 0.5)', '<= 0.4', 'not held'),
+            *('new / old', '0.5 (0.5 - 0.5)', '<= 0.4', 'not met'),
             'new ms 2 (1.5 - 2.5); old ms 4 (3 - 5)',
         ],
-        ['calls', '0 calls', '== 0', 'held', ''],
+        ['calls', '0 calls', '== 0', 'met', ''],
         ['size', '12,346 kB', '', '', 'of these 7'],
     ]
     assert (part.options.rounds, part.options.seconds, part.options.short) == (5, 0.25, False)

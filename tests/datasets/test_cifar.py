@@ -35,7 +35,7 @@ class Malicious:
 
 
 def miniature(monkeypatch, root, name, keys, n=6, content=None):
-    """Write a data set in the official layout and make its checksums the expected ones."""
+    """Write a dataset in the official layout and make its checksums the expected ones."""
     official = getattr(official_datasets, name)
     folder = root / official.base_folder
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The embedded data set: counts, ranges, a fixed and disjoint split."""
+"""The embedded dataset: counts, ranges, a fixed and disjoint split."""
 
 import numpy as np
 import pytest

@@ -25,6 +25,7 @@ TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'deploy.py'
 BASELINE = dict(type='Classifier')
 VGG = dict(arch='vgg11', base_channels=4)
 STACKED = dict(type='StackedLinearClsHead', mid_channels=[9])
+GEM = dict(type='mmpretrain.GeneralizedMeanPooling', p=2.0)
 SHUFFLE = dict(type='mmpretrain.ShuffleNetV2', widen_factor=0.5, out_indices=(0, 1, 2))
 VGG8 = dict(arch='vgg8', base_channels=4)
 MOBILE = dict(arch='mobilenet_v2', base_channels=8)
@@ -42,6 +43,19 @@ PLAIN = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='StackedLinearClsHead', num_classes=7, in_channels=32, mid_channels=[9]),
 )
+NARROW = dict(arch='resnet18', base_channels=4, stem_channels=4)
+BRANCHED = dict(
+    type='Distiller',
+    student=dict(type='KFMSD', backbone=NARROW, head=STACKED),
+    teacher=VGG8,
+    losses=[dict(type='KDLoss', heads='all')],
+)
+PEERS = dict(
+    type='Distiller',
+    student=dict(type='DML', backbone=NARROW, peers=[VGG8]),
+    teacher=dict(type='FKD', backbone=NARROW),
+    kd_weight=1.0,
+)
 TRANSPOSED = dict(connector=dict(branches=('sandglass', 'pointwise'), upsample='transposed'))
 CASES = [
     (dict(type='KFMSD', predict_from='ensemble', neck=dict(fuse='none')), 'branch2'),
@@ -56,6 +70,10 @@ CASES = [
     (dict(type='KFMSD', backbone=SWIN), 'branch1'),
     (dict(type='BYOT', neck=dict(form='conference')), 'branch2'),
     (dict(type='FKD'), 'branch4'),
+    (dict(type='Classifier', neck=GEM), 'main'),
+    (dict(type='KFMSD', neck=dict(pooling=GEM)), 'main'),
+    (dict(type='KFMSD', neck=dict(pooling=GEM)), 'branch1'),
+    (dict(type='FKD', neck=dict(pooling=GEM)), 'ensemble'),
     (dict(type='DML', peers=[dict(arch='squeezenet', base_channels=2)]), 'branch1'),
     (dict(type='DML', peers=2), 'main'),
     (dict(type='Classifier', backbone=dict(arch='shufflenet_v2', base_channels=8)), 'main'),
@@ -63,6 +81,8 @@ CASES = [
     (dict(type='KD', student=SHUFFLE, teacher=VGG8), 'main'),
     (dict(type='FitNet', student=MOBILE, teacher=VGG8), 'main'),
     (dict(type='SimKD', student=VGG8, teacher=WIDE), 'main'),
+    *((BRANCHED, head) for head in ('main', 'branch1', 'branch2', 'branch3', 'ensemble')),
+    *((PEERS, head) for head in ('main', 'branch1')),
     (dict(type='MFAKD', student=VGG8, teacher=WIDE), 'main'),
     (dict(type='MFAKD', student=MOBILE, teacher=MOBILE, **TRANSPOSED), 'main'),
     (dict(type='MFAKD', student=VGG8, teacher=PLAIN), 'main'),
@@ -77,7 +97,7 @@ CASES = [
     (
         dict(
             type='MFAKD',
-            student=dict(arch='resnet18', base_channels=4, stem_channels=4),
+            student=NARROW,
             teacher=[WIDE, MOBILE, PLAIN],
         ),
         'main',
@@ -205,7 +225,7 @@ def test_an_image_file_is_classified_as_in_our_own_test(make, tmp_path):
     model, cfg, checkpoint = make(classes=names)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     pixels[..., 0] //= 4  # red and blue must not be exchanged
-    for name in names:  # one folder per class, as our data set wants it
+    for name in names:  # one folder per class, as our dataset wants it
         (tmp_path / 'images' / 'val' / name).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / 'images' / 'val' / name / 'image.png')
     cfg.test_dataloader = dict(
@@ -292,6 +312,16 @@ def test_a_plain_student_is_compared_with_its_teacher(make, method):
     assert list(deployed.latencies) == list(deployed.costs)
 
 
+def test_a_branched_student_is_compared_with_its_teacher_and_itself(make):
+    model, cfg, checkpoint = make(**BRANCHED)
+    costs = deploy(cfg, checkpoint, 'branch1', seconds=0).costs
+    assert list(costs) == ['teacher', 'trained model', 'main network', 'deployed branch1']
+    assert costs['teacher'] == count_cost(model.teachers[0].deployed(), (3, 32, 32))
+    assert costs['trained model'] == count_cost(model, (3, 32, 32))
+    assert costs['main network'] == count_cost(model.deployed(), (3, 32, 32))
+    assert costs['deployed branch1'].macs < costs['main network'].macs
+
+
 @pytest.mark.parametrize(
     ('part', 'matters'),
     [('neck.connector', True), ('head', True), ('backbone', True), ('teacher', False)],
@@ -317,6 +347,8 @@ def test_what_ships_is_what_is_scored(make, images, part, matters):
         (dict(), 'branch4', ('branch1', 'branch2', 'branch3', 'main', 'ensemble')),
         (dict(type='DML', peers=1), 'ensemble', ('branch1', 'main')),
         (BASELINE, 'branch1', ('main',)),
+        (BRANCHED, 'branch4', ('branch1', 'branch2', 'branch3', 'main', 'ensemble')),
+        (PEERS, 'ensemble', ('branch1', 'main')),
     ],
 )
 def test_an_unknown_head(make, changes, head, heads):
@@ -375,8 +407,8 @@ def test_negative_seconds(make):
 
 def test_logits_that_differ_are_an_error_and_nothing_is_written(make, tmp_path, monkeypatch):
     _, cfg, checkpoint = make()
-    logits_of = implementation.logits_of
-    monkeypatch.setattr(implementation, 'logits_of', lambda *a: logits_of(*a) * (1 + 1e-3))
+    logits_of = implementation._logits_of
+    monkeypatch.setattr(implementation, '_logits_of', lambda *a: logits_of(*a) * (1 + 1e-3))
     with pytest.raises(RuntimeError, match="head='branch1': the logits of the deployed network"):
         deploy(cfg, checkpoint, 'branch1')
     assert not (tmp_path / 'deployed').exists()

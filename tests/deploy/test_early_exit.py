@@ -7,7 +7,7 @@ from torch import nn
 
 from mmkdfuse.analysis.cost import count_cost
 from mmkdfuse.deploy import EarlyExit
-from mmkdfuse.models.backbones.truncated import truncate
+from mmkdfuse.models.inference.truncated_backbone import truncate
 
 MODELS = {
     'KFMSD': dict(type='KFMSD'),

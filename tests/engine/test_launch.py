@@ -126,13 +126,13 @@ def test_without_validation_there_are_no_metrics(tmp_path, short, monkeypatch):
 
 
 def test_amp_on_a_cpu_is_bf16(tmp_path, short, runners, monkeypatch):
-    seen, forward = [], KFMSD.forward_network
+    seen, forward = [], KFMSD._run_forward
 
-    def spy(self, inputs):
+    def spy(self, data, mode):
         seen.append(torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu'))
-        return forward(self, inputs)
+        return forward(self, data, mode)
 
-    monkeypatch.setattr(KFMSD, 'forward_network', spy)
+    monkeypatch.setattr(KFMSD, '_run_forward', spy)  # of steps
     mmkdfuse.train(**short, work_dir=tmp_path, amp=True)
     if not torch.cuda.is_available():
         assert seen == [torch.bfloat16] * 2

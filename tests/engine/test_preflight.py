@@ -172,7 +172,7 @@ def test_mistakes_of_data_model_and_hooks_come_together():
         )
     )
     assert len(mistakes) == 4
-    for word in ('load_from', 'train data set', 'loss_a is nan', 'save_best'):
+    for word in ('load_from', 'train dataset', 'loss_a is nan', 'save_best'):
         assert sum(word in mistake for mistake in mistakes) == 1, word
 
 

@@ -349,3 +349,26 @@ def test_averaged_weights_start_from_the_file_too(start, tmp_path, build):
     wanted = load_file(plain)['state_dict']
     assert all(torch.equal(start.averaged[key], value) for key, value in found.items())
     assert torch.equal(found['backbone.conv1.weight'], wanted['backbone.conv1.weight'])
+
+
+def test_a_run_starts_from_the_averaged_weights_of_a_file(start, tmp_path, build):
+    state = build('Classifier', num_classes=10).state_dict()
+    zeros = {key: torch.zeros_like(value) for key, value in state.items()}
+    averaged = {f'module.{key}': value for key, value in state.items()}
+    torch.save(dict(state_dict=zeros, state_dict_ema=averaged), tmp_path / 'a.pth')
+    checkpoint = dict(_delete_=True, file=str(tmp_path / 'a.pth'), key='state_dict_ema')
+    found, _, lines = start(KFMSD, 'average', load_from=checkpoint)
+    assert torch.equal(found['backbone.conv1.weight'], state['backbone.conv1.weight'])
+    assert any("load_from='" in line and 'a.pth' in line for line in lines)
+
+
+def test_a_run_of_mmengines_own_hook_is_resumed(start, tmp_path):
+    """Its files hold histories and numbers of numpy, which are read without their code."""
+    hooks = {'default_hooks.checkpoint.type': 'mmengine.CheckpointHook'}
+    _, checkpoint, _ = start(BASELINE, 'stock', **hooks)
+    with pytest.raises(Exception, match='weights_only'):
+        torch.load(checkpoint, weights_only=True)
+    trained = load_file(checkpoint)['state_dict']
+    state, _, lines = start(BASELINE, 'stock', resume=True, **{'train_cfg.max_epochs': 2})
+    assert torch.equal(state['backbone.conv1.weight'], trained['backbone.conv1.weight'])
+    assert (tmp_path / 'stock' / 'epoch_2.pth').exists()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from reading import output_of
 from reference_costs import KFMSD as KFMSD_NETWORKS
 from reference_costs import REFERENCE
 from torch import nn
@@ -44,7 +45,7 @@ def test_stages_are_those_of_the_reference(full):
     name, model = full
     _, _, channels, sides, size = REFERENCE[name]
     assert model.stage_shapes == [(c, s, s) for c, s in zip(channels, sides, strict=True)]
-    assert not model._unreached
+    assert not model.body.unreached
     if name in KFMSD_NETWORKS:
         expected = [(c, 2 * s, 2 * s) for c, s in zip(channels, sides, strict=True)]
         assert probe_stages(model.backbone, 2 * size) == expected
@@ -187,16 +188,16 @@ def test_the_last_convolution_is_of_the_complete_network_only(name, tap, feature
     arch = dict(arch=name, base_channels=4)
     images = torch.randn(2, 3, 32, 32)
     model = Classifier(arch, num_classes=3, image_size=32).eval()
-    output = model.forward_network(images)
-    assert output.stages[-1].shape[1] == model.stage_shapes[-1][0] == tap
-    assert output.features[0].shape == (2, features) == (2, model.head.fc.in_features)
-    widened = torch.relu(model.neck.bn(model.neck.conv(output.stages[-1])))
-    torch.testing.assert_close(output.features[0], widened.mean((2, 3)))
+    output = output_of(model, images)
+    assert output.stage(-1).shape[1] == model.stage_shapes[-1][0] == tap
+    assert output.feature.shape == (2, features) == (2, model.head.fc.in_features)
+    widened = torch.relu(model.neck.bn(model.neck.conv(output.stage(-1))))
+    torch.testing.assert_close(output.feature, widened.mean((2, 3)))
     backbone = MODELS.build(network_config(arch)['backbone'])
     backbone.eval()
     backbone.load_state_dict(model.backbone.state_dict(), strict=True)
-    assert torch.equal(backbone(images)[-1], output.stages[-1])
-    assert torch.equal(model.deployed()(images), output.logits[0])
+    assert torch.equal(backbone(images)[-1], output.stage(-1))
+    assert torch.equal(model.deployed()(images), output.logits)
     # Branches have the channels of the last stage, and so has the main classifier beside them.
     distilled = KFMSD(arch, num_classes=3, image_size=32).eval()
     assert distilled.head.main.fc.in_features == tap

@@ -11,7 +11,6 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from mmkdfuse.checkpoint import (
@@ -21,6 +20,7 @@ from mmkdfuse.checkpoint import (
     unpack_resume_state,
     write_atomically,
 )
+from mmkdfuse.engine.loss_context import MEMORIES, gather_memories, restore_memories, unwrapped
 from mmkdfuse.registry import HOOKS
 
 INTERRUPTED = 'interrupted.pth'
@@ -65,9 +65,22 @@ class CheckpointHook(MMEngineCheckpointHook):
     - A resume from a file that does not fit the model, or that holds weights only, is an error.
 
     ``mmengine.CheckpointHook`` remains the original.
+
+    Example:
+        >>> CheckpointHook(interval=1, max_keep_ckpts=2, save_best='main/top1').interval
+        1
     """
 
     backend_args: dict | None
+    _memories: list[dict] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.args:  # which mmengine hands on to the first checkpoint, where it fails
+            raise ValueError(
+                f'CheckpointHook has no argument {", ".join(self.args)}, expected those of '
+                'mmengine.CheckpointHook.'
+            )
 
     def before_run(self, runner: Runner) -> None:
         """Find the file to resume from."""
@@ -95,7 +108,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Leave only tensors and plain values in the checkpoint."""
+        """Add memories; leave only tensors and plain values in the checkpoint."""
+        if self._memories is not None:
+            checkpoint[MEMORIES] = self._memories
         info = checkpoint['message_hub']['runtime_info']
         for key in list(info):
             if key.startswith('best_ckpt') or key == 'last_ckpt':
@@ -114,13 +129,14 @@ class CheckpointHook(MMEngineCheckpointHook):
                 checkpoint[key] = pack_resume_state(value, key)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Restore what ``before_save_checkpoint`` packed; refuse what cannot be resumed."""
+        """Undo the packing of ``before_save_checkpoint``; refuse files that cannot be resumed."""
         for key, value in checkpoint.items():
             if not key.endswith('state_dict'):
                 checkpoint[key] = unpack_resume_state(value)
         if not runner._resume:
             return
         self._check_resumable(runner, checkpoint)
+        restore_memories(runner, checkpoint)
         metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', None)
         if pack_resume_state(checkpoint['meta'].get('dataset_meta')) == pack_resume_state(metainfo):
             # Runner compares the pickles, which differ for equal values.
@@ -135,7 +151,7 @@ class CheckpointHook(MMEngineCheckpointHook):
                 '(files of the best or published weights hold no training state): resume from an '
                 'epoch_*.pth file, or start from its weights with load_from and without resume'
             )
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         weights = {re.sub('^module.', '', k): v for k, v in checkpoint['state_dict'].items()}
         problems = find_mismatches(model, weights)
         if problems:
@@ -143,6 +159,10 @@ class CheckpointHook(MMEngineCheckpointHook):
                 f"'{runner._load_from}' cannot be resumed, the model of the config does not fit; "
                 + '; '.join(problems)
             )
+
+    def before_interrupt(self, runner: Runner) -> None:
+        """Collect the memories of all processes for the state that is saved next."""
+        self._memories = gather_memories(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint; a validation outside training saves nothing."""
@@ -162,6 +182,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._memories = gather_memories(runner)
         runner.save_checkpoint(
             self.out_dir,
             filename,
@@ -173,6 +194,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        self._memories = None  # files of the best weights go without
         if is_main_process():
             write_pointer(runner, self.last_ckpt)
             for name in outdated:

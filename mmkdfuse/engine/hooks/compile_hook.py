@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmkdfuse.engine.loss_context import unwrapped
 from mmkdfuse.registry import HOOKS
 
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Runs the training forward and backward pass of a model by ``torch.compile``.
+    """Hook that compiles the forward and backward pass of training by ``torch.compile``.
 
     ``compile=True`` in a config, or a dict of arguments, adds this hook. Where mmengine compiles
     the whole training step, which includes the preprocessor's arithmetic in Python integers, here
@@ -23,6 +23,10 @@ class CompileHook(Hook):
 
     Args:
         **options: Of ``torch.compile``, such as ``mode`` or ``backend``.
+
+    Example:
+        >>> CompileHook(mode='reduce-overhead').options
+        {'mode': 'reduce-overhead'}
     """
 
     # Before the other hooks run the model.
@@ -35,7 +39,7 @@ class CompileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compile in place; the work is done in the first iterations."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model: Any = unwrapped(runner.model)
         model.compile(**self.options)
         self._compiled = True
         runner.logger.info('The model is compiled: the first iterations take longer.')

@@ -20,23 +20,27 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @HOOKS.register_module()
 class InterruptHook(Hook):
-    """On SIGINT (Ctrl-C) or SIGTERM finish the iteration, save ``interrupted.pth``, and exit.
+    """Hook that ends a run on SIGINT (Ctrl-C) or SIGTERM with the checkpoint ``interrupted.pth``.
 
-    The exit status is 128 plus the signal's number: 130 or 143. A second signal ends the process at
-    once. A signal during validation takes effect when the validation is over; with gradient
-    accumulation the accumulated step is completed first. In a distributed run one process that got
-    a signal stops all of them at the same iteration: the processes ask each other every
-    ``interval`` updates of the weights, at the end of every epoch and after every validation. The
-    previous handlers are put back when the training ends. Outside the main thread, where Python
-    allows no handlers, signals act as before.
+    The iteration is finished first. The exit status is 128 plus the signal's number: 130 or 143. A
+    second signal ends the process at once. A signal during validation takes effect when the
+    validation is over. With gradient accumulation the accumulated step is completed first. In a
+    distributed run one process that got a signal stops all of them at the same iteration. The
+    processes exchange signals every ``interval`` updates of the weights, at the end of every epoch
+    and after every validation. The previous handlers are put back when the training ends. Outside
+    the main thread, where Python allows no handlers, signals act as before.
 
     Args:
-        interval: Updates of the weights after which the processes of a distributed run ask each
-            other, at least 1. One process alone stops at once.
+        interval: Updates of the weights after which the processes of a distributed run exchange
+            signals, at least 1. One process alone stops at once.
 
     Raises:
         ValueError: ``interval`` is not a positive integer.
         SystemExit: From the training loop, after a signal.
+
+    Example:
+        >>> InterruptHook(interval=20).interval
+        20
     """
 
     # After the checkpoint hook: the best checkpoint of an interrupted validation is saved first.
@@ -46,7 +50,7 @@ class InterruptHook(Hook):
         if not isinstance(interval, int) or interval < 1:
             raise ValueError(f'InterruptHook interval={interval!r}, expected an integer >= 1')
         self.interval = interval
-        self._updates = 0  # since the processes asked each other
+        self._updates = 0  # since the processes exchanged signals
         self._signal = 0
         self._handlers: dict[int, Any] = {}
         self._process = 0

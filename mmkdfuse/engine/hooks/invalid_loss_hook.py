@@ -23,11 +23,11 @@ _PREFIX = 'train/'
 
 @HOOKS.register_module()
 class InvalidLossHook(Hook):
-    """Stops training at the first loss term that is not finite.
+    """Hook that stops training at the first loss term that is not finite.
 
     The terms are the entries of the model's log variables with "loss" in their name. Reading them
-    waits for the device, so they are read every ``interval`` iterations, where a log line reads
-    them anyway, and before every checkpoint and every stop: training goes on for fewer than
+    waits for the device. So they are read every ``interval`` iterations, where a log line reads
+    them anyway, and before every checkpoint and every stop. Training goes on for fewer than
     ``interval`` iterations after a bad one, and nothing is saved after it. The error names the
     first bad iteration, its terms and its learning rate. In a distributed run all processes stop
     together. Weights that are not finite are refused, too.
@@ -39,6 +39,10 @@ class InvalidLossHook(Hook):
         ValueError: ``interval`` is not a positive integer, or the run has no ``RuntimeInfoHook``,
             which records the terms.
         RuntimeError: From the training loop; names iteration, epoch, terms and learning rate.
+
+    Example:
+        >>> InvalidLossHook(interval=100).interval
+        100
     """
 
     # After the timer, so that the wait for the device is no part of an iteration's time; before a

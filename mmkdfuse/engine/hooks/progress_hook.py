@@ -21,17 +21,21 @@ _CLEAR = '\r\x1b[K'
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows epoch, iteration, loss, images per second and time left, overwriting one line.
+    """Line on the terminal with epoch, iteration, loss, images per second and time left.
 
-    Silent unless standard error is a terminal, and on other processes than the first. The loss is
-    read from the device only when the line is drawn. The time left covers the whole run, with
-    validation and saving at the rate seen so far.
+    It overwrites itself. It is silent unless standard error is a terminal, and on other processes
+    than the first. The loss is read from the device only when the line is drawn. The time left
+    covers the whole run, with validation and saving at the rate seen so far.
 
     Args:
         interval: Seconds between two updates, more than 0.
 
     Raises:
         ValueError: ``interval`` is not positive.
+
+    Example:
+        >>> ProgressHook(interval=2.0).interval
+        2.0
     """
 
     priority = 'LOWEST'

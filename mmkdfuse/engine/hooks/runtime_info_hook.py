@@ -1,4 +1,4 @@
-"""What a run logs about every iteration, without waiting for the device in any of them."""
+"""Log values of every iteration, recorded without waiting for the device."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from mmkdfuse.registry import HOOKS
 class RuntimeInfoHook(MMEngineRuntimeInfoHook):
     """mmengine's hook of the same name, with the terms of the loss left on the device.
 
-    mmengine reads every term in every iteration, and each reading waits until a GPU has done all
-    that was asked of it. Here the terms stay where they are until a log line, a checkpoint or any
-    other reader of the message hub asks for them. Keys, values and order are the same, so that log
+    mmengine reads every term in every iteration, and each reading waits until a GPU has finished
+    all its queued work. Here the terms stay where they are until a log line, a checkpoint or any
+    other reader of the message hub reads them. Keys, values and order are the same, so that log
     lines smooth the same window, ``log_processor.window_size``, of the latest iterations.
 
     ``mmengine.RuntimeInfoHook`` remains the original.
+
+    Example:
+        >>> from mmkdfuse.registry import HOOKS
+        >>> type(HOOKS.build(dict(type='mmkdfuse.RuntimeInfoHook'))).__name__
+        'RuntimeInfoHook'
     """
 
     def before_train(self, runner: Runner) -> None:

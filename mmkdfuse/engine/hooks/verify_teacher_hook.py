@@ -1,4 +1,4 @@
-"""Teachers are scored before anything is learned from them."""
+"""Scoring of teachers before training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmkdfuse.models.classifiers.classifier import targets_of
+from mmkdfuse.engine.loss_context import unwrapped
+from mmkdfuse.models.classifiers.predictions import targets_of
+from mmkdfuse.models.classifiers.trainable import Trainable
 from mmkdfuse.registry import HOOKS
+from mmkdfuse.structures import MAIN, TapKeys
 
 
 def chance_level(num_classes: int) -> float:
@@ -30,24 +32,30 @@ def chance_level(num_classes: int) -> float:
 
 @HOOKS.register_module()
 class VerifyTeacherHook(Hook):
-    """Scores every teacher once on the validation set before training, and logs its accuracy.
+    """Hook that scores every teacher on the validation set before training and logs its accuracy.
 
     A teacher that guesses has weights of another network or order of classes, or was trained with
     another normalisation. Nothing is scored after a resume, with ``verify_teacher=False`` of the
-    model, and without a validation set. Always checked is that the weights from which training
-    goes on belong to the teachers.
+    model, and without a validation set. It always checks that the weights from which training goes
+    on belong to the teachers.
 
     Raises:
         RuntimeError: From the training loop, if a teacher's accuracy is not above
             :func:`chance_level`.
+
+    Example:
+        >>> VerifyTeacherHook().priority
+        'NORMAL'
+        >>> chance_level(100)
+        0.02
     """
 
     def before_train(self, runner: Runner) -> None:
         """Score the teachers."""
-        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        teachers = getattr(model, 'teachers', ())
-        if not teachers:
+        model: Any = unwrapped(runner.model)
+        if not isinstance(model, Trainable) or not model.teachers:
             return
+        teachers = model.teachers
         model.check_teachers()
         if not model.verify_teacher or runner.iter > 0:
             return
@@ -66,7 +74,7 @@ class VerifyTeacherHook(Hook):
                 raise RuntimeError(
                     f'teacher {teacher.name!r} from {str(teacher.checkpoint)!r} has an accuracy of '
                     f'{100 * accuracy:.2f} % on the validation set, expected more than '
-                    f'{100 * level:.2f} % (guessing): give weights of this data set, trained with '
+                    f'{100 * level:.2f} % (guessing): give weights of this dataset, trained with '
                     'this data_preprocessor, or set model.verify_teacher=False.'
                 )
 
@@ -78,7 +86,10 @@ class VerifyTeacherHook(Hook):
         for raw in loader:
             batch = model.data_preprocessor(raw, False)
             labels = targets_of(batch['data_samples'])
-            logits = [teacher(batch['inputs']).logits[-1] for teacher in model.teachers]
+            if labels.ndim > 1:  # batch augmentations make all labels soft
+                labels = labels.argmax(dim=1)
+            main = TapKeys(logits=(MAIN,))
+            logits = [teacher(batch['inputs'], main).logits for teacher in model.teachers]
             batches.append(torch.stack([each.argmax(dim=1) == labels for each in logits], dim=1))
         # Samplers fill the shares up to equal lengths, at their end.
         share = len(range(get_rank(), len(loader.dataset), get_world_size()))

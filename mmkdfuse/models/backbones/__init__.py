@@ -1,4 +1,4 @@
-"""Backbones that mmpretrain lacks, or whose stages the papers cut elsewhere."""
+"""Backbones that mmpretrain does not have, or whose stages the papers cut elsewhere."""
 
 from mmkdfuse.models.backbones.mobilenet_v1 import MobileNetV1
 from mmkdfuse.models.backbones.mobilenet_v2_cifar import MobileNetV2_CIFAR
@@ -8,7 +8,6 @@ from mmkdfuse.models.backbones.shufflenet_v1_cifar import ShuffleNetV1_CIFAR
 from mmkdfuse.models.backbones.shufflenet_v2_cifar import ShuffleNetV2_CIFAR
 from mmkdfuse.models.backbones.squeezenet import SqueezeNet
 from mmkdfuse.models.backbones.three_stage_resnet import ThreeStageResNet
-from mmkdfuse.models.backbones.truncated import TruncatedBackbone
 from mmkdfuse.models.backbones.vgg import VGG
 from mmkdfuse.models.backbones.vgg_cifar import VGG_CIFAR
 from mmkdfuse.models.backbones.wide_resnet import WideResNet
@@ -24,6 +23,5 @@ __all__ = [
     'ShuffleNetV2_CIFAR',
     'SqueezeNet',
     'ThreeStageResNet',
-    'TruncatedBackbone',
     'WideResNet',
 ]

@@ -1,6 +1,7 @@
 """Checks of the arguments that all our backbones share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 NUM_STAGES = 4
 ALL_STAGES = tuple(range(NUM_STAGES))
@@ -21,7 +22,8 @@ def check_arguments(
         base_channels: Unit of all widths, a positive integer.
         out_indices: Stages whose maps are returned, ascending, out of ``stages``.
         stages: All stages of the backbone.
-        multiple_of: What ``base_channels`` must be divisible by for all widths to be integers.
+        multiple_of: Number by which ``base_channels`` must be divisible for all widths to be
+            integers.
 
     Raises:
         ValueError: If one is out of range.
@@ -36,3 +38,25 @@ def check_arguments(
             f'{stages[-1]}.'
         )
     return base_channels, indices
+
+
+# Arguments of mmpretrain's ResNets with their defaults, which some of its blocks and stems lack.
+_DEFAULTS = {'style': 'pytorch', 'expansion': 1, 'deep_stem': False}
+
+
+def refuse_unused(owner: str, **given: Any) -> None:
+    """Raise if an argument that a network inherits, and has no use for, is set.
+
+    Args:
+        owner: Name of the backbone, for the error message.
+        **given: Values by argument, None where it is not set.
+
+    Raises:
+        ValueError: If one is neither None nor mmpretrain's default.
+    """
+    for name, value in given.items():
+        if value not in (None, _DEFAULTS[name]):
+            raise ValueError(
+                f'{owner}: {name}={value!r} would be ignored, because its blocks and stem have no '
+                f'such choice, expected {_DEFAULTS[name]!r} or nothing.'
+            )

@@ -37,7 +37,7 @@ class MobileNetV1(StagedBackbone):
     B", with which a 32x32 image gives 16x16, 8x8, 4x4 and 2x2.
 
     The baseline that the paper prints for CIFAR-100 lies 7 points above the reference network's
-    published accuracy, so its authors probably reduced the image less: ``first_stride=1`` is that
+    published accuracy, so its authors probably reduced the image less. ``first_stride=1`` is that
     reading, the default is the reference.
 
     Convolutions have PyTorch's initialisation, as in the reference network.
@@ -50,6 +50,12 @@ class MobileNetV1(StagedBackbone):
 
     Raises:
         ValueError: If ``base_channels``, ``first_stride`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> network = MobileNetV1(base_channels=4)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(16, 16, 16), (32, 8, 8), (64, 4, 4), (128, 2, 2)]
     """
 
     def __init__(

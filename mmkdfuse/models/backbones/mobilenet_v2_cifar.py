@@ -50,7 +50,7 @@ class MobileNetV2_CIFAR(StagedBackbone):  # noqa: N801 (mmpretrain's way of nami
     times the stem's channels, without an activation. A 32x32 image gives 16x16, 8x8, 4x4 and 2x2.
 
     The network's last convolution (1x1 to 1280 channels) is :class:`FinalConv`, no part of the
-    backbone: what MFAKD (paper 001) aligns is the map before it.
+    backbone: MFAKD (paper 001) aligns the map before it.
 
     Args:
         base_channels: Channels of the stem, divisible by 4: 32, or 16 for half the width.
@@ -59,6 +59,12 @@ class MobileNetV2_CIFAR(StagedBackbone):  # noqa: N801 (mmpretrain's way of nami
 
     Raises:
         ValueError: If ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> network = MobileNetV2_CIFAR(base_channels=4)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(3, 16, 16), (4, 8, 8), (12, 4, 4), (40, 2, 2)]
     """
 
     def __init__(

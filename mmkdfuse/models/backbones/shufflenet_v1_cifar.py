@@ -71,6 +71,11 @@ class ShuffleNetV1_CIFAR(StagedBackbone):  # noqa: N801 (mmpretrain's way of nam
 
     Raises:
         ValueError: If ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> network = ShuffleNetV1_CIFAR(base_channels=12)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(120, 16, 16), (240, 8, 8), (480, 4, 4)]
     """
 
     def __init__(

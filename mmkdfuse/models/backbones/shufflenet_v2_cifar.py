@@ -18,7 +18,7 @@ class ShuffleUnit(nn.Module):
     """Two halves of the channels side by side, then shuffled: the left one short, the right long.
 
     Right: 1x1, BN, ReLU, depthwise 3x3, BN, 1x1, BN, ReLU. With stride 1 the right one takes half
-    of the input and the left one is the other half; with stride 2 both take all of it and the left
+    of the input and the left one is the other half. With stride 2 both take all of it, and the left
     one is depthwise 3x3, BN, 1x1, BN, ReLU.
     """
 
@@ -50,7 +50,7 @@ class ShuffleNetV2_CIFAR(StagedBackbone):  # noqa: N801 (mmpretrain's way of nam
     of width 1.5 has 176, 352 and 704.
 
     The network's last convolution (1x1 to 1024 channels) is :class:`FinalConv`, no part of the
-    backbone: what MFAKD (paper 001) aligns is the map before it.
+    backbone: MFAKD (paper 001) aligns the map before it.
 
     Convolutions have PyTorch's initialisation, as in the reference network.
 
@@ -61,6 +61,11 @@ class ShuffleNetV2_CIFAR(StagedBackbone):  # noqa: N801 (mmpretrain's way of nam
 
     Raises:
         ValueError: If ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> network = ShuffleNetV2_CIFAR(base_channels=4)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
     """
 
     def __init__(

@@ -57,6 +57,11 @@ class SqueezeNet(BaseBackbone):
 
     Raises:
         ValueError: If ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> network = SqueezeNet(base_channels=2)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(16, 16, 16), (32, 8, 8), (64, 4, 4), (64, 4, 4)]
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What backbones made of a stem and stages in a row share."""
+"""Base class of backbones made of a stem and stages in a row."""
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn

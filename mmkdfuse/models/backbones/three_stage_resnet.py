@@ -6,7 +6,7 @@ from typing import Any
 from mmpretrain.models.backbones import ResNet_CIFAR
 from mmpretrain.models.backbones.resnet import BasicBlock
 
-from mmkdfuse.models.backbones.arguments import THREE_STAGES, check_arguments
+from mmkdfuse.models.backbones.arguments import THREE_STAGES, check_arguments, refuse_unused
 from mmkdfuse.registry import MODELS
 
 
@@ -28,6 +28,12 @@ class ThreeStageResNet(ResNet_CIFAR):
 
     Raises:
         ValueError: If ``depth``, ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> network = ThreeStageResNet(depth=8, base_channels=4)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(4, 32, 32), (8, 16, 16), (16, 8, 8)]
     """
 
     arch_settings = {6 * blocks + 2: (BasicBlock, 3 * (blocks,)) for blocks in range(1, 21)}
@@ -48,6 +54,12 @@ class ThreeStageResNet(ResNet_CIFAR):
             raise ValueError(
                 f'ThreeStageResNet: depth={depth!r} must be 8, 14, 20, .., 122 (6 n + 2).'
             )
+        refuse_unused(
+            'ThreeStageResNet',
+            style=kwargs.get('style'),
+            expansion=kwargs.get('expansion'),
+            deep_stem=kwargs.get('deep_stem'),
+        )
         super().__init__(
             depth,
             base_channels=base_channels,

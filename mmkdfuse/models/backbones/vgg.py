@@ -18,10 +18,9 @@ class VGG(_VGG):
 
     Stage 1 is the convolution blocks 1 and 2, stages 2, 3 and 4 are the blocks 3, 4 and 5. A
     max-pool opens the stage that follows it, so that stages 1 to 3 give the maps before their pool;
-    stage 4 keeps the last one. KFMSD (paper 000) does not print its cuts: these are "cut B", with
-    which a 32x32 image gives 16x16, 8x8, 4x4 and 1x1 and no map to be fused is of size 1x1. Cut A
-    (block 1 | block 2 | block 3 | blocks 4 and 5) is ``mmpretrain.VGG`` with
-    ``out_indices=(0, 1, 2, 4)``.
+    stage 4 keeps the last one. KFMSD (paper 000) does not print its cuts. These are "cut B": a
+    32x32 image gives 16x16, 8x8, 4x4 and 1x1, and no map to be fused is of size 1x1. Cut A (blocks
+    1, 2, 3, and 4 with 5) is ``mmpretrain.VGG`` with ``out_indices=(0, 1, 2, 4)``.
 
     Convolutions have a bias and PyTorch's initialisation, as in the reference network.
 
@@ -31,11 +30,17 @@ class VGG(_VGG):
         out_indices: Stages whose maps are returned, ascending, from 0 to 3.
         norm_cfg: Normalisation after every convolution; None for none.
         frozen_stages: How many of the five blocks are not trained; -1 for none.
-        norm_eval: Whether batch norm keeps its running statistics in training.
+        norm_eval: Whether batch norm, where there is one, keeps its running statistics in training.
         init_cfg: Initialisation of mmengine.
 
     Raises:
         ValueError: If ``depth``, ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> network = VGG(depth=11, base_channels=4)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(8, 16, 16), (16, 8, 8), (32, 4, 4), (32, 1, 1)]
     """
 
     def __init__(

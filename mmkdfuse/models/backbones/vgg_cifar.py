@@ -24,11 +24,17 @@ class VGG_CIFAR(VGG):  # noqa: N801 (mmpretrain's way of naming)
         out_indices: Stages whose maps are returned, ascending, from 0 to 3.
         norm_cfg: Normalisation after every convolution; None for none.
         frozen_stages: How many of the five blocks are not trained; -1 for none.
-        norm_eval: Whether batch norm keeps its running statistics in training.
+        norm_eval: Whether batch norm, where there is one, keeps its running statistics in training.
         init_cfg: Initialisation of mmengine.
 
     Raises:
         ValueError: If ``depth``, ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> network = VGG_CIFAR(depth=8, base_channels=4)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(8, 16, 16), (16, 8, 8), (32, 4, 4), (32, 4, 4)]
     """
 
     arch_settings = {8: (1, 1, 1, 1, 1), **VGG.arch_settings}

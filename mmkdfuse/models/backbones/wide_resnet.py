@@ -43,9 +43,9 @@ class WideResNet(StagedBackbone):
     blocks have 16 k, 32 k and 64 k channels; the second and third halve the image.
 
     Maps of stages 1 and 2 are sums of blocks as the next one takes them, before its BN and ReLU.
-    The last stage ends in the network's final BN and ReLU, so that its map is what is pooled and
-    classified: MFAKD (paper 001) hands it to the teacher's classifier, where the released code taps
-    the map before them, which that classifier never saw.
+    The last stage ends in the network's final BN and ReLU, so that its map is the one that is
+    pooled and classified. MFAKD (paper 001) hands it to the teacher's classifier. The released code
+    taps the map before them, which that classifier never saw.
 
     Args:
         depth: d, from 10 in steps of 6.
@@ -56,6 +56,12 @@ class WideResNet(StagedBackbone):
 
     Raises:
         ValueError: If ``depth``, ``base_channels`` or ``out_indices`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> network = WideResNet(depth=10, base_channels=4)
+        >>> [tuple(x.shape[1:]) for x in network(torch.zeros(1, 3, 32, 32))]
+        [(4, 32, 32), (8, 16, 16), (16, 8, 8)]
     """
 
     def __init__(

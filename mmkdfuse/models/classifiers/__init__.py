@@ -1,11 +1,20 @@
-"""Classifiers that train themselves."""
+"""Networks: plain, branched, side by side, with reused classifiers, and with teachers."""
 
-from mmkdfuse.models.classifiers.byot import BYOT
+from mmkdfuse.models.classifiers.aligned import AlignedClassifier
+from mmkdfuse.models.classifiers.branched import BranchedClassifier
 from mmkdfuse.models.classifiers.classifier import Classifier
-from mmkdfuse.models.classifiers.dml import DML
-from mmkdfuse.models.classifiers.fkd import FKD
-from mmkdfuse.models.classifiers.folded import FoldedClassifier
-from mmkdfuse.models.classifiers.kfmsd import KFMSD
-from mmkdfuse.models.classifiers.multi_head import MultiHeadClassifier
+from mmkdfuse.models.classifiers.distiller import Distiller
+from mmkdfuse.models.classifiers.network import Export, Network
+from mmkdfuse.models.classifiers.peers import PeerClassifier
+from mmkdfuse.models.classifiers.trainable import Trainable
 
-__all__ = ['BYOT', 'DML', 'FKD', 'KFMSD', 'Classifier', 'FoldedClassifier', 'MultiHeadClassifier']
+__all__ = [
+    'AlignedClassifier',
+    'BranchedClassifier',
+    'Classifier',
+    'Distiller',
+    'Export',
+    'Network',
+    'PeerClassifier',
+    'Trainable',
+]

@@ -1,24 +1,34 @@
 """A single network, trained and scored on whole batches."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
+from collections.abc import Sequence
+from typing import Any
+
 from mmpretrain.models.classifiers import ImageClassifier
-from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmkdfuse.models.classifiers.network import Export
+from mmkdfuse.models.classifiers.single_backbone import (
+    Body,
+    SingleBackbone,
+    check_num_classes,
+    plain_classifier,
+    plain_head,
+)
+from mmkdfuse.models.filled_in import completed
 from mmkdfuse.models.heads.branch_head import build_main_head
-from mmkdfuse.models.networks import network_config
-from mmkdfuse.models.probe import freeze_unreached, probe_stages
+from mmkdfuse.models.inference.plain_config import last_map_only, plain_config
+from mmkdfuse.models.losses.classification import with_task_loss
+from mmkdfuse.models.losses.loss import Loss
+from mmkdfuse.models.necks.pooling import POOLING, build_neck
+from mmkdfuse.models.teachers.teacher import TeacherLike, build_teachers
 from mmkdfuse.registry import MODELS
-from mmkdfuse.structures import NetworkOutput
-
-_POOLING = dict(type='mmpretrain.GlobalAveragePooling')
+from mmkdfuse.structures import MAIN, NetworkOutput, TapKeys
 
 
 @MODELS.register_module()
-class Classifier(ImageClassifier):
+class Classifier(SingleBackbone):
     """mmpretrain's ``ImageClassifier`` without typed-in shapes, for whole batches.
 
     Channels of the classifier are read off the backbone by one dry run. A network by name comes
@@ -31,15 +41,24 @@ class Classifier(ImageClassifier):
         num_classes: K.
         image_size: Side length or (height, width) of the dry run's image, in pixels. Images of
             other sizes can be fed later.
+        neck: Config of the module between the last map and the classifier; default the network's
+            own, else global average pooling.
         head: Config of the classifier; default the network's own, else one linear layer.
-            ``num_classes`` and ``in_channels`` are filled in.
-        data_preprocessor: Config; the runner fills in the top-level one.
-        train_cfg: Batch augmentations of mmpretrain's ``ClsDataPreprocessor``.
-        pretrained: Checkpoint to start from.
-        init_cfg: Initialisation of mmengine.
+            ``num_classes`` and ``in_channels`` are filled in. Its ``loss`` counts, and its ``topk``
+            with ``cal_acc``.
+        teacher: Networks that teach, as for :class:`Distiller`.
+        losses: Losses beside the head's own, which a ``ClassificationLoss`` in the list replaces.
+        views: Config of a module that makes several views of every image in training.
+        **kwargs: ``data_preprocessor``, ``init_cfg``, .. of :class:`SingleBackbone`.
 
     Raises:
         ValueError: If the backbone is unknown or yields no (N, C, H, W) maps.
+
+    Example:
+        >>> import torch
+        >>> model = Classifier(dict(arch='resnet18', base_channels=4), 10, image_size=32)
+        >>> model(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -47,180 +66,53 @@ class Classifier(ImageClassifier):
         backbone: str | dict,
         num_classes: int,
         image_size: int | Sequence[int],
+        neck: dict | None = None,
         head: dict | None = None,
-        data_preprocessor: dict | nn.Module | None = None,
-        train_cfg: dict | None = None,
-        pretrained: str | None = None,
-        init_cfg: dict | None = None,
+        teacher: TeacherLike = None,
+        losses: Sequence[dict | Loss] = (),
+        views: dict | nn.Module | None = None,
+        **kwargs: Any,
     ) -> None:
-        if not isinstance(num_classes, int) or num_classes < 1:
-            raise ValueError(f'num_classes={num_classes!r} must be a positive integer.')
-        network = network_config(backbone)
-        body = MODELS.build(network['backbone'])
-        self._stage_shapes = probe_stages(body, image_size)
-        self._unreached = freeze_unreached(body, image_size)
-        super().__init__(
-            backbone=body,
-            data_preprocessor=_build_preprocessor(data_preprocessor, train_cfg),
-            pretrained=pretrained,
-            init_cfg=init_cfg,
-        )
-        self.num_classes = num_classes
-        self.image_size = image_size
-        self._neck_of_network = network.get('neck')
-        self._build_top(head or network.get('head'))
-        if getattr(self.data_preprocessor, 'channels_last', False):
-            # Weights laid out as the images are, so that no convolution converts one of them.
-            self.to(memory_format=torch.channels_last)
-
-    def _build_top(self, head: dict | None) -> None:
-        """Add what stands on the backbone's stages."""
-        channels = self.stage_shapes[-1][0]
-        if self._neck_of_network:
-            self.neck = MODELS.build({**self._neck_of_network, 'in_channels': channels})
-            channels = self.neck.out_channels
-        else:
-            self.neck = MODELS.build(_POOLING)
-        self.head = build_main_head(head, self.num_classes, channels)
+        check_num_classes(num_classes)
+        teachers = build_teachers(teacher, num_classes, image_size)
+        body = Body.build(backbone, image_size)
+        shape = body.stage_shapes[-1]
+        neck_config = neck or body.config.get('neck') or POOLING
+        neck_config = completed(neck_config, in_channels=shape[0])
+        head_config = head or body.config.get('head')
+        built_neck, channels = build_neck(neck_config, shape)
+        built_head = build_main_head(head_config, num_classes, channels)
+        super().__init__(body, built_neck, built_head, num_classes, image_size, **kwargs)
+        self._plain_neck = plain_config(neck_config)
+        self._plain_head = plain_head(head_config, num_classes, channels)
+        self.has_own_losses = bool(losses)
+        self.assemble(with_task_loss(losses), teachers, views)
 
     @property
-    def stage_shapes(self) -> list[tuple[int, int, int]]:
-        """(C, H, W) of every stage for images of ``image_size``."""
-        return self._stage_shapes
+    def main_head(self) -> nn.Module:
+        """The classifier."""
+        return self.head
 
-    def forward_network(self, inputs: Tensor) -> NetworkOutput:
-        """Run the network once on (N, 3, H, W) images; every mode goes through here."""
-        stages = tuple(self.backbone(inputs))
-        features = self.neck(stages[-1:])
-        return NetworkOutput(stages, tuple(features), (self.head(features),))
-
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Tensor | Sequence[DataSample] | None = None,
-        mode: str = 'tensor',
-        indices: Tensor | None = None,
-    ):
-        """Run the network in one of mmengine's modes.
-
-        Args:
-            inputs: Normalised images, (N, 3, H, W).
-            data_samples: Labels (N,) int64, or one sample per image; needed in ``mode='loss'``.
-            mode: ``'tensor'`` returns logits, ``'loss'`` a dict of scalar terms, ``'predict'`` a
-                list of ``DataSample`` with ``pred_score`` and ``pred_label``.
-            indices: Data-set indices (N,) int64, for methods that keep a memory per image.
-        """
-        output = self.forward_network(inputs)
-        if mode == 'tensor':
-            return self._tensor(output)
-        if mode == 'loss':
-            if data_samples is None:
-                raise ValueError("data_samples=None: mode='loss' needs labels.")
-            return self._losses(output, targets_of(data_samples))
-        if mode == 'predict':
-            return self._predict(output, data_samples)
-        raise ValueError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'.")
-
-    def loss(self, inputs: Tensor, data_samples: Tensor | Sequence[DataSample]) -> dict:
-        """Terms of the loss; see :meth:`forward`."""
-        return self(inputs, data_samples, mode='loss')
-
-    def predict(self, inputs: Tensor, data_samples: Sequence[DataSample] | None = None, **kwargs):
-        """Predictions; see :meth:`forward`."""
-        return self(inputs, data_samples, mode='predict')
-
-    def _tensor(self, output: NetworkOutput):
-        return output.logits[-1]
-
-    def _losses(self, output: NetworkOutput, targets: Tensor) -> dict[str, Tensor]:
-        return {'loss_ce_main': cross_entropy(output.logits[-1], targets)}
-
-    def _predict(
-        self, output: NetworkOutput, data_samples: Tensor | Sequence[DataSample] | None
-    ) -> list[DataSample]:
-        return make_predictions(output.logits[-1], data_samples)
+    def read(self, maps: Sequence[Tensor], taps: TapKeys) -> NetworkOutput:
+        """Compute the tensors that are read from the backbone's stage maps."""
+        features: dict[str, Tensor] = {}
+        logits: dict[str, Tensor] = {}
+        if taps.features or taps.logits:
+            pooled = tuple(self.neck(tuple(maps[-1:])))
+            features = dict.fromkeys(taps.features, pooled[-1])
+            logits = {head: self.head(pooled) for head in taps.logits}
+        return NetworkOutput(len(self.stage_shapes), self.maps_read(maps, taps), features, logits)
 
     def deployed(self) -> ImageClassifier:
         """Return the plain mmpretrain classifier that ships, sharing this model's weights."""
         return plain_classifier(self.backbone, self.head, self.neck)
 
-    def describe(self) -> list[str]:
-        """Return what the dry run found, one line a fact."""
-        shapes = ', '.join('x'.join(map(str, shape)) for shape in self.stage_shapes)
-        lines = [f'stage shapes (C x H x W): {shapes}']
-        if self._unreached:
-            names = ', '.join(self._unreached)
-            lines.append(f'frozen, because no stage depends on them: {names}')
-        return lines
-
-
-def _build_preprocessor(
-    data_preprocessor: dict | nn.Module | None, train_cfg: dict | None
-) -> nn.Module:
-    if isinstance(data_preprocessor, nn.Module):
-        return data_preprocessor
-    cfg = dict(data_preprocessor or {})
-    cfg.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
-    if train_cfg is not None:
-        cfg.setdefault('batch_augments', train_cfg)
-    return MODELS.build(cfg)
-
-
-def plain_classifier(
-    backbone: nn.Module, head: nn.Module, neck: nn.Module | None = None
-) -> ImageClassifier:
-    """Put a network together as mmpretrain would, sharing the weights.
-
-    Args:
-        backbone: Returns a tuple of maps.
-        head: The classifier.
-        neck: What stands in between; default global average pooling.
-    """
-    neck = neck or MODELS.build(_POOLING)
-    model = ImageClassifier(backbone=backbone, neck=neck, head=head)
-    return model.train(backbone.training)
-
-
-def targets_of(data_samples: Tensor | Sequence[DataSample]) -> Tensor:
-    """Return labels (N,) int64, or soft labels (N, K) where a batch augmentation mixed images."""
-    if isinstance(data_samples, Tensor):
-        return data_samples
-    if 'gt_score' in data_samples[0]:
-        return torch.stack([sample.gt_score for sample in data_samples])
-    return torch.cat([sample.gt_label for sample in data_samples])
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in float32, for labels (N,) or soft labels (N, K)."""
-    return F.cross_entropy(logits.float(), targets)
-
-
-def make_predictions(
-    logits: Tensor,
-    data_samples: Tensor | Sequence[DataSample] | None,
-    branch_scores: Tensor | None = None,
-) -> list[DataSample]:
-    """Pack scores into one ``DataSample`` per image.
-
-    Args:
-        logits: Scores that decide ``pred_label``, (N, K).
-        data_samples: Labels (N,), or samples to fill in, or None.
-        branch_scores: Probabilities of every head, (N, M, K).
-    """
-    scores = F.softmax(logits.float(), dim=-1)
-    labels = scores.argmax(dim=-1, keepdim=True)
-    if data_samples is None or isinstance(data_samples, Tensor):
-        samples = [DataSample() for _ in range(len(scores))]
-        if isinstance(data_samples, Tensor):
-            # Rows, not scalars, which DataSample would fetch from the device one by one.
-            targets = data_samples.reshape(len(samples), -1).unbind()
-            for sample, target in zip(samples, targets, strict=True):
-                sample.set_gt_label(target)
-    else:
-        samples = list(data_samples)
-    rows = zip(samples, scores.unbind(), labels.unbind(), strict=True)
-    for index, (sample, score, label) in enumerate(rows):
-        sample.set_pred_score(score).set_pred_label(label)
-        if branch_scores is not None:
-            sample.set_field(branch_scores[index], 'branch_scores', dtype=Tensor)
-    return samples
+    def export(self, head: str = MAIN) -> Export:
+        """Return the plain classifier's config and weights."""
+        config = dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=last_map_only(self.body.plain_config),
+            neck=dict(self._plain_neck),
+            head=dict(self._plain_head),
+        )
+        return Export(config, {'backbone': self.backbone, 'neck': self.neck, 'head': self.head})

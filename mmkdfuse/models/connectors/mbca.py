@@ -49,11 +49,11 @@ BRANCHES = {
 
 @MODELS.register_module()
 class MBCAConnector(BaseModule):
-    """Resizes the student's map to the teacher's size and its channels by parallel projectors.
+    """Parallel projectors that bring the student's map to the teacher's size and channels.
 
     "Aligning to the teacher: multilevel feature-aligned knowledge distillation" (Zhang et al.,
-    2025): the student's last map goes through several projectors side by side and the mean of their
-    outputs approximates the teacher's last map. With m = C_t / ``reduction``:
+    2025). The student's last map goes through several projectors side by side, and the mean of
+    their outputs approximates the teacher's last map. With m = C_t / ``reduction``:
 
     - ``bottleneck``: 1x1 C_s -> m, 3x3 m -> m, 1x1 m -> C_t
     - ``sandglass``: 3x3 C_s -> C_t, 1x1 C_t -> m, 1x1 m -> C_t, 3x3 C_t -> C_t
@@ -66,16 +66,23 @@ class MBCAConnector(BaseModule):
     Args:
         in_channels: C_s, channels of the student's map.
         out_channels: C_t, channels of the teacher's map.
-        reduction: Ratio of C_t to the inner channels m, at least 1; the paper's 2.
+        reduction: Ratio of C_t to the inner channels m, at least 1; the paper's 2. ``pointwise``
+            has none.
         branches: Projectors that run side by side, any subset of the above.
         upsample: How a smaller student map becomes as large as the teacher's: ``'nearest'``,
             ``'bilinear'``, ``'transposed'`` (4x4 stride 2 convolutions, one for every doubling) or
-            None (it stays as it is and the teacher's map is to be pooled).
+            None. With None it stays as it is and the teacher's map is pooled.
         scale: Side of the teacher's map over the student's, filled in from the probed sizes; only
             the transposed convolutions need it, as a power of two.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> connector = MBCAConnector(in_channels=8, out_channels=16)
+        >>> connector(torch.zeros(1, 8, 4, 4), size=(8, 8)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(

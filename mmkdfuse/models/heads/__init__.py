@@ -1,7 +1,6 @@
 """Classification heads."""
 
 from mmkdfuse.models.heads.branch_head import BranchHead
-from mmkdfuse.models.heads.ensemble_head import EnsembleHead
 from mmkdfuse.models.heads.mean_head import MeanHead
 
-__all__ = ['BranchHead', 'EnsembleHead', 'MeanHead']
+__all__ = ['BranchHead', 'MeanHead']

@@ -18,6 +18,12 @@ class MeanHead(ClsHead):
     Args:
         heads: The classifiers, modules or configs.
         **kwargs: ``loss``, ``topk``, .. of mmpretrain's ``ClsHead``.
+
+    Example:
+        >>> linear = dict(type='mmpretrain.LinearClsHead', num_classes=10)
+        >>> head = MeanHead([dict(linear, in_channels=4), dict(linear, in_channels=8)])
+        >>> head([torch.zeros(2, 4), torch.zeros(2, 8)]).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, heads: Sequence[nn.Module | dict], **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Divergence of softened class scores, the term that most methods share."""
+"""Divergence of softened probabilities, the term that most methods share."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,8 +7,9 @@ from torch import Tensor
 def soft_kl(teacher_logits: Tensor, student_logits: Tensor, tau: float = 1.0) -> Tensor:
     """KL(softmax(teacher / tau) || softmax(student / tau)) in float32.
 
-    Natural logarithm, sum over classes, mean over all leading axes. No factor tau^2, and nothing is
-    detached. Where the teacher is, the gradient is that of the cross-entropy of softened scores.
+    Natural logarithm, sum over classes, mean over all leading axes. It has no factor tau^2 and
+    detaches nothing. Where the teacher is detached, the gradient is that of the cross-entropy of
+    softened probabilities.
 
     Args:
         teacher_logits: (.., K).

@@ -1,8 +1,7 @@
-"""Necks: what stands between a backbone's stages and the classifiers."""
+"""Necks: modules between a backbone's stages and the classifiers."""
 
 from mmkdfuse.models.necks.aligned_neck import AlignedNeck
 from mmkdfuse.models.necks.aligned_necks import AlignedNecks
-from mmkdfuse.models.necks.branch_path import BranchPath
 from mmkdfuse.models.necks.byot_neck import BYOTNeck
 from mmkdfuse.models.necks.final_conv import FinalConv
 from mmkdfuse.models.necks.fkd_neck import FKDNeck
@@ -16,7 +15,6 @@ __all__ = [
     'AlignedNecks',
     'BYOTNeck',
     'Branch',
-    'BranchPath',
     'FKDNeck',
     'FinalConv',
     'KFMNeck',

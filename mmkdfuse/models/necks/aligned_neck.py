@@ -1,10 +1,11 @@
-"""From a student's last map to what a teacher's classifier reads."""
+"""Path from a student's last map to the feature that a teacher's classifier reads."""
 
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmkdfuse.models.filled_in import filled_in
 from mmkdfuse.models.necks.multi_branch_neck import pool
 from mmkdfuse.models.probe import StageShape
 from mmkdfuse.registry import MODELS
@@ -12,14 +13,20 @@ from mmkdfuse.registry import MODELS
 
 @MODELS.register_module()
 class AlignedNeck(BaseModule):
-    """A connector, then what the teacher has between its last map and its classifier.
+    """A connector, then the teacher's neck between its last map and its classifier.
 
     Args:
         student_shape: (C_s, H_s, W_s) of the student's last map for the probed image size.
         teacher_shape: (C_t, H_t, W_t) of the teacher's.
         connector: Config of the connector, e.g. ``dict(type='MBCAConnector')``; channels and scale
             are filled in.
-        teacher_neck: What follows, a module or a config; None for global average pooling.
+        teacher_neck: The teacher's neck, a module or a config; None for global average pooling.
+
+    Example:
+        >>> import torch
+        >>> neck = AlignedNeck((8, 4, 4), (16, 8, 8), dict(type='mmkdfuse.MBCAConnector'))
+        >>> neck([torch.zeros(1, 8, 4, 4)])[0].shape
+        torch.Size([1, 16])
     """
 
     def __init__(
@@ -32,15 +39,16 @@ class AlignedNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.student_shape, self.teacher_shape = tuple(student_shape), tuple(teacher_shape)
+        ratios = (teacher_shape[1] / student_shape[1], teacher_shape[2] / student_shape[2])
         self.connector = MODELS.build(
-            {
-                **connector,
-                'in_channels': student_shape[0],
-                'out_channels': teacher_shape[0],
-                'scale': max(
-                    teacher_shape[1] / student_shape[1], teacher_shape[2] / student_shape[2]
-                ),
-            }
+            filled_in(
+                'connector',
+                connector,
+                'the maps of student and teacher',
+                in_channels=student_shape[0],
+                out_channels=teacher_shape[0],
+                scale=max(ratios),
+            )
         )
         built = MODELS.build(teacher_neck) if isinstance(teacher_neck, dict) else teacher_neck
         self.teacher_neck: nn.Module | None = built
@@ -54,10 +62,10 @@ class AlignedNeck(BaseModule):
                 times the ratio of the probed sizes.
         """
         if size is None:
-            shape, own, goal = student_map.shape, self.student_shape, self.teacher_shape
+            shape, own, target = student_map.shape, self.student_shape, self.teacher_shape
             size = (
-                _scaled(shape[2], goal[1], own[1]),
-                _scaled(shape[3], goal[2], own[2]),
+                _scaled(shape[2], target[1], own[1]),
+                _scaled(shape[3], target[2], own[2]),
             )
         return self.connector(student_map, size)
 
@@ -72,6 +80,6 @@ class AlignedNeck(BaseModule):
         return (self.pool(self.align(maps[-1])),)
 
 
-def _scaled(side: int, goal: int, own: int) -> int:
-    """Return side * goal / own, rounded, at least 1; in integers, so that it can be traced."""
-    return max(1, (2 * side * goal + own) // (2 * own))
+def _scaled(side: int, target: int, own: int) -> int:
+    """Return side * target / own, rounded, at least 1; in integers, so that it can be traced."""
+    return max(1, (2 * side * target + own) // (2 * own))

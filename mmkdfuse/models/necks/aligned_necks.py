@@ -15,6 +15,13 @@ class AlignedNecks(BaseModule):
 
     Args:
         paths: The necks, modules or configs.
+
+    Example:
+        >>> import torch
+        >>> connector = dict(type='mmkdfuse.MBCAConnector')
+        >>> paths = [AlignedNeck((8, 4, 4), shape, connector) for shape in ((16, 8, 8), (32, 4, 4))]
+        >>> [feature.shape[1] for feature in AlignedNecks(paths)([torch.zeros(1, 8, 4, 4)])]
+        [16, 32]
     """
 
     def __init__(self, paths: Sequence[AlignedNeck | dict], init_cfg: dict | None = None) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmkdfuse.models.layers import conv_bn_relu, separable_conv_bn_relu
 from mmkdfuse.models.necks.branch_modules import ConvChain, Downsample
-from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck, pool
+from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck
 from mmkdfuse.models.probe import StageShape
 from mmkdfuse.registry import MODELS
 
@@ -17,7 +17,7 @@ FORMS = ('conference', 'journal')
 
 
 class Attention(ConvChain):
-    """Weighs a map by a mask computed from it at half its size (journal form of BYOT).
+    """Mask on a map, computed from it at half its size (journal form of BYOT).
 
     A strided separable convolution, batch norm, ReLU, bilinear upsampling, sigmoid: after the ReLU
     the mask lies in [0.5, 1).
@@ -52,25 +52,21 @@ def shrink_to(in_shape: StageShape, out_shape: StageShape) -> ConvChain:
 def separable_chain(shapes: Sequence[StageShape]) -> Sequential:
     """One downsampling module for every missing stage."""
     return Sequential(
-        *(Downsample(shape, goal) for shape, goal in zip(shapes[:-1], shapes[1:], strict=True))
+        *(Downsample(shape, target) for shape, target in zip(shapes[:-1], shapes[1:], strict=True))
     )
 
 
 class ChainBranch(Branch):
     """One stage's map through a chain of modules to the size of the last stage."""
 
-    def __init__(self, stage: int, layers: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, stage: int, layers: nn.Module, pooling: nn.Module | None = None) -> None:
+        super().__init__(pooling)
         self.stages_read = stage + 1
         self.layers = layers
 
     def feature_map(self, stages: Sequence[Tensor]) -> Tensor:
-        """Return the map before pooling, (N, D, H, W) of about the last stage's size."""
+        """Return the map before pooling, (N, C, H, W) of about the last stage's size."""
         return self.layers(stages[self.stages_read - 1])
-
-    def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        """Return the branch's pooled feature (N, D)."""
-        return pool(self.feature_map(stages))
 
 
 @MODELS.register_module()
@@ -85,15 +81,25 @@ class BYOTNeck(MultiBranchNeck):
         stage_shapes: (C, H, W) of every stage; filled in by the classifier from a dry run.
         form: ``'conference'``: a bottleneck whose middle convolution has kernel = stride = ratio of
             the sizes; ``'journal'``: attention, then one separable module per missing stage.
+        init_cfg: As for :class:`MultiBranchNeck`.
+        pooling: Likewise.
+
+    Example:
+        >>> import torch
+        >>> shapes = [(4, 8, 8), (8, 4, 4), (16, 2, 2)]
+        >>> neck = BYOTNeck(shapes)
+        >>> [tuple(feature.shape) for feature in neck([torch.zeros(2, *shape) for shape in shapes])]
+        [(2, 16), (2, 16), (2, 16)]
     """
 
     def __init__(
         self,
         stage_shapes: Sequence[StageShape],
         form: str = 'journal',
-        init_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        pooling: dict | None = None,
     ) -> None:
-        super().__init__(stage_shapes, init_cfg)
+        super().__init__(stage_shapes, init_cfg, pooling)
         if form not in FORMS:
             raise ValueError(f'BYOTNeck: form={form!r} must be one of {FORMS}.')
         self.branches = ModuleList()
@@ -103,4 +109,4 @@ class BYOTNeck(MultiBranchNeck):
                 layers: nn.Module = shrink_to(shapes[0], shapes[-1])
             else:
                 layers = Sequential(Attention(shapes[0][0]), separable_chain(shapes))
-            self.branches.append(ChainBranch(stage, layers))
+            self.branches.append(ChainBranch(stage, layers, self.new_pooling()))

@@ -13,12 +13,17 @@ class FinalConv(BaseModule):
     """1x1 convolution, BN, ReLU and global average pooling of the last stage map.
 
     ShuffleNetV2 and MobileNetV2 widen their last map before they classify it. As a neck it belongs
-    to the complete network; what is distilled is the map before it.
+    to the complete network; the map before it is distilled.
 
     Args:
         in_channels: Channels of the map; filled in by the classifier from a dry run.
         out_channels: Channels that the classifier gets.
         init_cfg: Initialisation of mmengine; default PyTorch's.
+
+    Example:
+        >>> import torch
+        >>> FinalConv(in_channels=4, out_channels=8)([torch.zeros(2, 4, 2, 2)])[0].shape
+        torch.Size([2, 8])
     """
 
     def __init__(

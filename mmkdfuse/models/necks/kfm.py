@@ -14,18 +14,28 @@ class KFM(BaseModule):
     """Parameter-free attention that fuses n >= 1 feature maps of one shape.
 
     "Knowledge Fusion Mutual Self-distillation: Each Branch is a Good Teacher" (Jia et al., 2025),
-    eqs. 1-5: A = mean of the maps (1); M = (A - spatial mean of A)^2 (2);
-    AM = sigmoid(M / (4 v + 4 eps) + 0.5) (3) with v = sum of M over space / (H W - 1) (4);
-    FM = mean over the maps of AM * f_p (5). The mask does not depend on p, so FM = AM * A, which
-    is what is computed, forward and backward in closed form. Statistics are at least in float32
-    whatever the maps' precision. FM has the first map's precision.
+    eqs. 1-5:
+
+        A = mean of the maps f_p                  (1)
+        M = (A - spatial mean of A)^2             (2)
+        AM = sigmoid(M / (4 v + 4 eps) + 0.5)     (3)
+        v = sum of M over space / (H W - 1)       (4)
+        FM = mean over the maps of AM * f_p       (5)
+
+    The mask does not depend on p, so FM = AM * A is computed, forward and backward in closed form.
+    Statistics are at least in float32 whatever the maps' precision. FM has the first map's
+    precision.
 
     Args:
         eps: Regulariser of the variance, the paper's 1e-4 (eq. 3 adds four times it). Must be > 0.
+
+    Example:
+        >>> KFM()([torch.ones(1, 2, 4, 4), torch.ones(1, 2, 4, 4)]).shape
+        torch.Size([1, 2, 4, 4])
     """
 
-    def __init__(self, eps: float = 1e-4, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, eps: float = 1e-4) -> None:
+        super().__init__()
         if not eps > 0:
             raise ValueError(f'KFM: eps={eps} must be positive.')
         self.eps = eps
@@ -48,9 +58,12 @@ class KFM(BaseModule):
 class _Fuse(torch.autograd.Function):
     """Eqs. 1-5 with the gradient in closed form.
 
-    With d = A - mean(A), M = d^2, a = 4 (v + eps), s = sigmoid(M / a + 0.5), the incoming gradient
-    g and w = 2 g A s (1 - s) d / a: the gradient of d is e = w - 4 d sum(w d) / (a (H W - 1)), that
-    of A is g s + e - mean(e). Means and sums are over space.
+    With the incoming gradient g, means and sums over space:
+
+        d = A - mean(A),  M = d^2,  a = 4 (v + eps),  s = sigmoid(M / a + 0.5)
+        w = 2 g A s (1 - s) d / a
+        e = w - 4 d sum(w d) / (a (H W - 1))      gradient of d
+        g s + e - mean(e)                         gradient of A
 
     Only the maps are kept for the backward pass, which evaluates A and s again: the layers that
     made the maps keep them anyway. Operations in place are those that autograd can still

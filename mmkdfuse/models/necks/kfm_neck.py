@@ -10,7 +10,7 @@ from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
 
 from mmkdfuse.models.necks.branch_modules import BranchModule, Downsample
-from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck, pool
+from mmkdfuse.models.necks.multi_branch_neck import Branch, MultiBranchNeck
 from mmkdfuse.models.probe import StageShape
 from mmkdfuse.registry import MODELS
 
@@ -19,7 +19,7 @@ FUSE_MODES = ('fused', 'detached', 'none')
 
 @dataclass(frozen=True)
 class BranchPlan:
-    """How one branch is built; stages count from 0.
+    """Plan of one branch; stages count from 0.
 
     Attributes:
         stage: The stage whose map enters the branch.
@@ -51,8 +51,9 @@ def plan_branches(
 ) -> list[BranchPlan]:
     """Derive the branches from the stages' shapes.
 
-    With S stages (paper 000, Fig. 3 for S = 4): stage i <= S-2 is downsampled to stage i+1, fused
-    with it, and carried on by one module per remaining stage; stage S-1 goes through one module.
+    With S stages (paper 000, Fig. 3 for S = 4), stage i <= S-2 is downsampled to stage i+1 and
+    fused with it. One module per remaining stage carries the result on. Stage S-1 goes through one
+    module.
 
     Args:
         stage_shapes: (C, H, W) of every stage, shallow to deep; at least two.
@@ -115,10 +116,11 @@ class KFMBranch(Branch):
     """One branch as planned: downsampling, fusion and modules, then average pooling.
 
     Args:
-        plan: How it is built.
+        plan: Its plan.
         stage_shapes: (C, H, W) of every stage.
         kfm: The fusion module.
         modules: module1, module2, .. as planned.
+        pooling: As for :class:`Branch`.
     """
 
     def __init__(
@@ -127,8 +129,9 @@ class KFMBranch(Branch):
         stage_shapes: Sequence[StageShape],
         kfm: nn.Module,
         modules: Sequence[nn.Module],
+        pooling: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(pooling)
         self.plan = plan
         self.stages_read = plan.stage + (1 if plan.fuse == 'none' else 2)
         self.kfm = kfm
@@ -136,14 +139,14 @@ class KFMBranch(Branch):
             self.downsample = Downsample(stage_shapes[plan.stage], stage_shapes[plan.stage + 1])
         self.blocks = Sequential(*modules)
 
-    def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        """Return the branch's pooled feature (N, D)."""
+    def feature_map(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return the map before pooling, (N, C, H, W) of about the last stage's size."""
         x = stages[self.plan.stage]
         if self.plan.downsample:
             x = self.downsample(x)
         if self.plan.fuse != 'none':
             x = self._fuse(x, stages[self.plan.stage + 1])
-        return pool(self.blocks(x))
+        return self.blocks(x)
 
     def _fuse(self, x: Tensor, deeper: Tensor) -> Tensor:
         if deeper.shape[2:] == (1, 1):  # images smaller than the probed one
@@ -155,7 +158,7 @@ class KFMBranch(Branch):
 
 @MODELS.register_module()
 class KFMNeck(MultiBranchNeck):
-    """Turns stage maps into one feature per branch and the main network's (paper 000, sec. 3.2).
+    """Branches of KFMSD: one feature per branch and the main network's (paper 000, sec. 3.2).
 
     Branch 1 of a four-stage network: stage 1 -> downsampling -> KFM with stage 2 -> module1 ->
     module2 -> pooling; branch 2: stage 2 -> downsampling -> KFM with stage 3 -> module2; branch 3:
@@ -178,6 +181,15 @@ class KFMNeck(MultiBranchNeck):
             then mix the branches. State dicts list it once per branch, and ``paramwise_cfg`` of an
             optimiser needs ``bypass_duplicate=True``.
         kfm: Config of the fusion module.
+        init_cfg: As for :class:`MultiBranchNeck`.
+        pooling: Likewise.
+
+    Example:
+        >>> import torch
+        >>> shapes = [(4, 8, 8), (8, 4, 4), (16, 2, 2)]
+        >>> neck = KFMNeck(shapes)
+        >>> [tuple(feature.shape) for feature in neck([torch.zeros(2, *shape) for shape in shapes])]
+        [(2, 16), (2, 16), (2, 16)]
     """
 
     def __init__(
@@ -189,10 +201,18 @@ class KFMNeck(MultiBranchNeck):
         branches: int | Sequence[int] | None = None,
         share_modules: bool = False,
         kfm: dict | None = None,
-        init_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        pooling: dict | None = None,
     ) -> None:
-        super().__init__(stage_shapes, init_cfg)
+        super().__init__(stage_shapes, init_cfg, pooling)
         self.plans = plan_branches(self.stage_shapes, fuse, branches)
+        if width is not None and (module != 'bottleneck' or width < 1):
+            raise ValueError(
+                f'KFMNeck: width={width!r} with module={module!r}, expected at least 1 with '
+                "module='bottleneck', or no width."
+            )
+        if kfm and fuse == 'none':
+            raise ValueError(f"KFMNeck: kfm={kfm} would be ignored with fuse='none'; leave it out.")
         fusion = MODELS.build({'type': 'mmkdfuse.KFM', **(kfm or {})})
         shapes = self.stage_shapes
 
@@ -202,7 +222,13 @@ class KFMNeck(MultiBranchNeck):
         # Whatever the branch, a module in place of stage s gets a map of the shape of stage s-1.
         build = cache(in_place_of) if share_modules else in_place_of
         self.branches = ModuleList(
-            KFMBranch(plan, shapes, fusion, [build(stage) for stage in plan.modules])
+            KFMBranch(
+                plan,
+                shapes,
+                fusion,
+                [build(stage) for stage in plan.modules],
+                self.new_pooling(),
+            )
             for plan in self.plans
         )
 

@@ -9,7 +9,9 @@ from torch import nn
 
 from mmkdfuse.engine.hooks import VerifyTeacherHook
 from mmkdfuse.engine.hooks.verify_teacher_hook import chance_level
-from mmkdfuse.structures import NetworkOutput
+from mmkdfuse.models import Trainable
+from mmkdfuse.models.teachers import attach
+from mmkdfuse.structures import NetworkOutput, TapKeys
 
 K, IMAGES = 10, 53
 
@@ -23,19 +25,20 @@ class Oracle(nn.Module):
         super().__init__()
         self.name, self.wrong, self.seen = name, wrong, 0
 
-    def forward(self, images):
+    def forward(self, images, taps):
+        assert taps == TapKeys(logits=('main',))  # whatever the losses read
         self.seen += len(images)
         labels = images.mean(dim=(1, 2, 3)).round().long()
         labels = torch.where(labels < self.wrong, labels + 1, labels)
-        return NetworkOutput((), (), (nn.functional.one_hot(labels, K).float(),))
+        return NetworkOutput(1, {}, {}, dict(main=nn.functional.one_hot(labels, K).float()))
 
 
-class Model(nn.Module):
+class Model(Trainable):
     num_classes = K
 
     def __init__(self, *teachers, verify=True):
-        super().__init__()
-        object.__setattr__(self, 'teachers', teachers)
+        nn.Module.__init__(self)
+        attach(self, teachers)
         self.verify_teacher = verify
         self.checked = 0
 
@@ -45,6 +48,9 @@ class Model(nn.Module):
 
     def check_teachers(self):
         self.checked += 1
+
+    def extract_feat(self, inputs):
+        raise NotImplementedError
 
 
 def batches(indices, size=20):
@@ -104,8 +110,10 @@ def test_nothing_is_scored_after_a_resume_or_when_told_so(runner, change, caplog
 
 
 def test_models_without_teachers_are_left_alone(runner):
-    runner.model = nn.Linear(2, 2)
-    VerifyTeacherHook().before_train(runner)
+    for model in (nn.Linear(2, 2), Model()):
+        runner.model = model
+        VerifyTeacherHook().before_train(runner)
+    assert model.checked == 0
 
 
 def test_shares_of_several_processes_add_up(runner, monkeypatch):
