@@ -1,20 +1,14 @@
 """Check a config without training: exit 0 if it can run, else 1 with every mistake named."""
 
-import argparse
-import sys
-
-from mmengine.config import DictAction
-
+from mmkdfuse.engine.command_line import Parser, add_changes, run
 from mmkdfuse.engine.preflight import check_file
 
 
 def main() -> int:
     """Parse the arguments, check, return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='changes, key=value pairs'
-    )
+    add_changes(parser)
     parser.add_argument(
         '--no-data', action='store_true', help='leave the datasets alone, try a random batch'
     )
@@ -23,4 +17,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -1,15 +1,13 @@
 """Turn published weights into a checkpoint of ours: ``IN OUT --arch NETWORK [--key KEY]``."""
 
-import argparse
-import sys
-
+from mmkdfuse.engine.command_line import Parser, run
 from mmkdfuse.models.networks import network_names
 from mmkdfuse.models.reference_weights import convert_file
 
 
 def main() -> None:
     """Parse the arguments and convert."""
-    parser = argparse.ArgumentParser(description='Convert published weights of a network')
+    parser = Parser(description='Convert published weights of a network')
     parser.add_argument('source', metavar='IN', help='published checkpoint')
     parser.add_argument('target', metavar='OUT', help='file to write')
     parser.add_argument(
@@ -19,12 +17,8 @@ def main() -> None:
     )
     parser.add_argument('--key', help='where the weights are in IN, such as state_dict_ema')
     args = parser.parse_args()
-    try:
-        source = dict(file=args.source, key=args.key)
-        convert_file(source, args.target, args.arch)
-    except (FileNotFoundError, RuntimeError, ValueError) as error:
-        sys.exit(str(error))
+    convert_file(dict(file=args.source, key=args.key), args.target, args.arch)
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -1,15 +1,12 @@
 """Deploy a head: ``python tools/deploy.py CONFIG CHECKPOINT [--head main|branch1|..|ensemble]``."""
 
-import argparse
-
-from mmengine.config import DictAction
-
 from mmkdfuse.deploy import deploy
+from mmkdfuse.engine.command_line import Parser, add_changes, run
 
 
 def main() -> None:
     """Parse the arguments, deploy and print what was saved."""
-    parser = argparse.ArgumentParser(description='Write a plain config and checkpoint of one head')
+    parser = Parser(description='Write a plain config and checkpoint of one head')
     parser.add_argument('config', help='config file of the trained model')
     parser.add_argument('checkpoint', help='checkpoint file of the trained model')
     parser.add_argument('--head', default='main', help='main, branch1, branch2, .. or ensemble')
@@ -21,9 +18,7 @@ def main() -> None:
         '--seconds', type=float, default=1.0, help='how long to time each network, 0 for not at all'
     )
     parser.add_argument('--device', default='cpu', help='where to time the networks')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='changes: key.of.config=value ...'
-    )
+    add_changes(parser)
     args = parser.parse_args()
     deployed = deploy(
         args.config,
@@ -39,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -1,15 +1,12 @@
 """Accuracy against average MACs: ``python tools/early_exit.py CONFIG CHECKPOINT``."""
 
-import argparse
-
-from mmengine.config import DictAction
-
 from mmkdfuse.deploy.exit_report import THRESHOLDS, report_early_exit
+from mmkdfuse.engine.command_line import Parser, add_changes, run
 
 
 def main() -> None:
     """Parse the arguments, test and print the table."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='Leave at the first branch that is sure: accuracy against average MACs'
     )
     parser.add_argument('config', help='config file of the trained model')
@@ -22,9 +19,7 @@ def main() -> None:
         default=THRESHOLDS,
         help='probabilities in (0, 1] from which on images leave',
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='changes: key.of.config=value ...'
-    )
+    add_changes(parser)
     args = parser.parse_args()
     report = report_early_exit(
         args.config,
@@ -37,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

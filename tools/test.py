@@ -1,27 +1,20 @@
 """Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--out FILE] ...``."""
 
-import argparse
-
-from mmengine.config import DictAction
-
 import mmkdfuse
+from mmkdfuse.engine.command_line import Parser, add_changes, add_launcher, run
 
 
 def main() -> None:
     """Parse the arguments and test."""
-    parser = argparse.ArgumentParser(description='Test a model')
+    parser = Parser(description='Test a model')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='where the log goes')
     parser.add_argument('--out', help='write predictions or metrics to this file')
+    parser.add_argument('--no-preflight', action='store_true', help='do not check the config first')
     parser.add_argument('--out-item', choices=['metrics', 'pred'], default='pred', help='what')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='changes: key.of.config=value ...'
-    )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='launcher'
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_changes(parser)
+    add_launcher(parser)
     args = parser.parse_args()
     mmkdfuse.test(
         args.config,
@@ -29,10 +22,11 @@ def main() -> None:
         work_dir=args.work_dir,
         out=args.out,
         out_item=args.out_item,
+        preflight=not args.no_preflight,
         launcher=args.launcher,
         cfg_options=args.cfg_options,
     )
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -1,17 +1,12 @@
 """Train a config: ``python tools/train.py CONFIG [--work-dir DIR] [--resume] ...``."""
 
-import argparse
-import sys
-
-from mmengine.config import DictAction
-
 import mmkdfuse
-from mmkdfuse.engine.preflight import ConfigError
+from mmkdfuse.engine.command_line import Parser, add_changes, add_launcher, run
 
 
 def main() -> None:
     """Parse the arguments and train."""
-    parser = argparse.ArgumentParser(description='Train a model')
+    parser = Parser(description='Train a model')
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
@@ -27,29 +22,21 @@ def main() -> None:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch'
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='changes: key.of.config=value ...'
-    )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='launcher'
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_changes(parser)
+    add_launcher(parser)
     args = parser.parse_args()
-    try:
-        mmkdfuse.train(
-            args.config,
-            work_dir=args.work_dir,
-            resume=args.resume,
-            amp=args.amp,
-            validate=not args.no_validate,
-            preflight=not args.no_preflight,
-            auto_scale_lr=args.auto_scale_lr,
-            launcher=args.launcher,
-            cfg_options=args.cfg_options,
-        )
-    except ConfigError as error:
-        sys.exit(str(error))
+    mmkdfuse.train(
+        args.config,
+        work_dir=args.work_dir,
+        resume=args.resume,
+        amp=args.amp,
+        validate=not args.no_validate,
+        preflight=not args.no_preflight,
+        auto_scale_lr=args.auto_scale_lr,
+        launcher=args.launcher,
+        cfg_options=args.cfg_options,
+    )
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -1,30 +1,67 @@
-"""Check of a config without building anything: types, keywords, top-level keys."""
+"""Check of a config without building anything: types, keywords, values, top-level keys."""
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 from mmengine import registry as mmengine_registry
+from mmengine.runner import Priority, get_priority
 from mmpretrain import registry as mmpretrain_registry
 
 from mmkdfuse.engine.config_slots import (
+    CLIPPING,
+    CLOSED,
+    EXTRA_VALUES,
     GROUPS,
     INNER,
     METRICS,
     MOVED,
     NETWORK_KEYS,
+    NEVER_NONE,
     PLAIN,
     RUNNER_KEYS,
     TOP,
+    TOP_VALUES,
     Slot,
     default_type,
     paramwise_cfg,
+    ranges_of,
     resolves_networks,
 )
+from mmkdfuse.engine.error_text import sentence
 from mmkdfuse.engine.signature import Keywords, keywords_of
+from mmkdfuse.engine.value_check import describe, fits, numbers_below, reason_against, short
 from mmkdfuse.models.networks import network_config, network_names
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A value of a config that a constructor gets.
+
+    Attributes:
+        path: Where it stands, ``'model.losses[0].tau'``.
+        value: The value.
+        owner: Name of the class or function that gets it.
+        default: Default of the parameter, ``inspect.Parameter.empty`` where it has none.
+        expected: What its annotation allows, in words; empty if it is not known.
+    """
+
+    path: str
+    value: Any
+    owner: str
+    default: Any
+    expected: str
+
+    @property
+    def key(self) -> str:
+        """Name of the parameter."""
+        return self.path.rpartition('.')[2]
 
 
 def check_config(cfg: Any) -> list[str]:
@@ -35,30 +72,69 @@ def check_config(cfg: Any) -> list[str]:
 
     Returns:
         One sentence per mistake with the path in the config, the wrong value and the nearest valid
-        name; empty if there is none.
+        name or what is expected; empty if there is none.
     """
-    return _ConfigCheck(cfg).run()
+    return ConfigCheck(cfg).run()
 
 
-class _ConfigCheck:
+# What these keys hold has no use for infinite numbers.
+_FINITE = ('train_cfg', 'param_scheduler', 'data_preprocessor', 'optim_wrapper')
+# Annotations of other packages are taken at their word only where they were seen to be right.
+_TRUSTED = ('mmkdfuse.', 'mmengine.', 'torch.', 'mmpretrain.evaluation.')
+
+
+class ConfigCheck:
+    """Walk through a config that notes mistakes, and which constructor gets which value.
+
+    Args:
+        cfg: The config, which is not changed.
+
+    Attributes:
+        mistakes: Sentences.
+        arguments: Values and who gets them.
+
+    Example:
+        >>> from mmengine.config import Config
+        >>> check = ConfigCheck(Config(dict(randomness=dict(seed='no'))))
+        >>> check.run()[-1]
+        "`randomness.seed` = 'no': expected an integer from 0 to 4294967295 or None."
+    """
+
     def __init__(self, cfg: Any):
         self.cfg = cfg
         self.mistakes: list[str] = []
+        self.arguments: list[Argument] = []
 
     def run(self) -> list[str]:
+        """Check everything; return the mistakes."""
         self._import_modules()
+        if not (self._check_scope() and self._check_shapes()):
+            return self.mistakes
+        self._check_numbers()
         self._check_top_level()
         scope = self.cfg.get('default_scope') or 'mmengine'
         for key, slot in TOP.items():
             if self.cfg.get(key) is not None:
                 self._walk(key, self.cfg[key], self._fit(key, slot), scope)
+        self._doubt_scope(scope)
         return self.mistakes
 
+    def _doubt_scope(self, scope: str) -> None:
+        """Say that types may be looked up in the wrong place where many are not found."""
+        unknown = sum('.type`' in m and ': not a registered ' in m for m in self.mistakes)
+        if unknown > 3 and scope != 'mmkdfuse':
+            reason = (
+                f"{unknown} types are not found from there, those of this package from 'mmkdfuse'"
+            )
+            self.mistakes.insert(0, f'`default_scope` = {scope!r}: {reason}.')
+
     def _report(self, path: str, value: Any, reason: str) -> None:
-        self.mistakes.append(f'`{path}` = {_short(value)}: {reason}.')
+        self.mistakes.append(f'`{path}` = {short(value)}: {reason}.')
 
     def _import_modules(self) -> None:
-        imports = self.cfg.get('custom_imports') or {}
+        imports = self.cfg.get('custom_imports')
+        if not isinstance(imports, dict):
+            return
         for index, module in enumerate(_as_list(imports.get('imports', []))):
             try:
                 importlib.import_module(module)
@@ -66,6 +142,47 @@ class _ConfigCheck:
                 if not imports.get('allow_failed_imports', False):
                     reason = f'cannot be imported, {sentence(error)}'
                     self._report(f'custom_imports.imports[{index}]', module, reason)
+
+    def _check_scope(self) -> bool:
+        """Whether the scope is a package; in another one no name would be found."""
+        scope = self.cfg.get('default_scope') or 'mmengine'
+        known = {'mmengine', *mmengine_registry.MODELS.children, *_OWN_SCOPES}
+        try:
+            found = scope in known or importlib.util.find_spec(scope) is not None
+        except Exception:  # no name of a package at all
+            found = False
+        if not found:
+            self._report('default_scope', scope, f'no such package{nearest(scope, known)}')
+        return found
+
+    def _check_shapes(self) -> bool:
+        """Check the kinds of top-level values; what is inside of a wrong one cannot be judged."""
+        wrong = len(self.mistakes)
+        for key, annotation in TOP_VALUES.items():
+            value = self.cfg.get(key)
+            if value is None and not (key in NEVER_NONE and key in self.cfg):
+                continue
+            if value is not None and not isinstance(value, _WRITTEN):
+                continue  # an object that the Runner takes as it is
+            if not fits(value, annotation, strict=False):
+                self._report(key, value, f'expected {describe(annotation)}')
+        hooks = self.cfg.get('default_hooks')
+        for key, hook in hooks.items() if isinstance(hooks, dict) else ():
+            if isinstance(hook, _WRITTEN) and not isinstance(hook, dict):
+                self._report(f'default_hooks.{key}', hook, 'expected a dict, or None for no hook')
+        return len(self.mistakes) == wrong
+
+    def _check_numbers(self) -> None:
+        """Report every NaN, and infinite numbers where they make no sense."""
+        for key in TOP:
+            wrong: dict[str, tuple[Any, str]] = {}
+            for path, value, number in numbers_below(key, self.cfg.get(key)):
+                if math.isnan(number):
+                    wrong[path] = value, 'not a number'
+                elif math.isinf(number) and key in _FINITE and '.clip_grad.' not in path:
+                    wrong[path] = value, 'expected a finite number'
+            for path, (value, reason) in wrong.items():
+                self._report(path, value, reason)
 
     def _check_top_level(self) -> None:
         optimizer = (self.cfg.get('optim_wrapper') or {}).get('optimizer')
@@ -108,6 +225,9 @@ class _ConfigCheck:
         if isinstance(node, (list, tuple)):
             for index, item in enumerate(node):
                 self._walk(f'{path}[{index}]', item, slot, scope)
+        told = any(known.startswith(f'`{path}` = ') for known in self.mistakes)
+        if slot.typed and isinstance(node, str | Real) and not told:
+            self._report(path, node, 'expected a dict with `type`')
         if not isinstance(node, dict) or slot is PLAIN:
             return
         scope = node.get('_scope_') or scope
@@ -119,12 +239,16 @@ class _ConfigCheck:
             target = kind_of_type
         elif kind_of_type is not None:
             self._report(f'{path}.type', kind_of_type, 'a registered name is expected')
-        elif slot.typed and not all(isinstance(item, (dict, list)) for item in node.values()):
-            self._report(path, dict(node), '`type` is missing')
+        elif slot.typed and not all(
+            item is None or isinstance(item, dict | list) or not isinstance(item, _WRITTEN)
+            for item in node.values()
+        ):
+            self._report(path, dict(node), f'`type` is missing{self._hook_meant(path)}')
             slot = Slot(slot.kind)
         if target is not None:
             keywords = keywords_of(target)
             self._check_keywords(path, node, target, keywords, slot)
+            self._check_values(path, node, target, keywords, slot)
         elif kind_of_type is not None:
             slot = Slot(slot.kind)
         for key, value in node.items():
@@ -141,6 +265,9 @@ class _ConfigCheck:
             if isinstance(value, str) or _is_named(value):
                 self._check_network(path, value, INNER.get(key, Slot('MODELS')).extra, scope)
                 return
+        if key == 'clip_grad' and isinstance(value, dict):
+            self._check_clipping(path, value, scope)
+            return
         if key == 'constructor' and isinstance(value, str):
             self._resolve(path, value, Slot('OPTIM_WRAPPER_CONSTRUCTORS'), scope, suffix='')
             return
@@ -198,13 +325,80 @@ class _ConfigCheck:
         accepted = {*keywords.defaults, *slot.extra} - {'self'}
         for key in set(node) - accepted - {'type', '_scope_'}:
             # Where any keyword passes, only one that is all but a known one is a mistake.
-            if keywords.accepts_any and not matches(key, accepted - set(node), cutoff=0.85):
+            if keywords.accepts_any and not (
+                matches(key, accepted - set(node), cutoff=0.85)
+                or matches(key, accepted, cutoff=0.92)
+                or (inspect.isclass(target) and issubclass(target, CLOSED))
+            ):
                 continue
             reason = f'{name} has no such argument{nearest(key, accepted)}'
             self._report(f'{path}.{key}', node[key], reason)
         for key in keywords.required if slot.complete else ():
             if key not in node and key not in slot.given:
                 self.mistakes.append(f'`{path}.{key}` is missing: {name} requires it.')
+
+    def _check_values(
+        self, path: str, node: dict, target: Callable, keywords: Keywords, slot: Slot
+    ) -> None:
+        """Check the values of keywords by annotations and ranges, and note them."""
+        name = getattr(target, '__name__', str(target)).lstrip('_')
+        ranges = ranges_of(target)
+        for key, value in node.items():
+            extra = key in slot.extra and key in EXTRA_VALUES
+            if key in ('type', '_scope_') or not (extra or key in keywords.defaults):
+                continue
+            default = keywords.defaults.get(key, inspect.Parameter.empty)
+            annotation = keywords.annotations.get(key, inspect.Parameter.empty)
+            owner = keywords.owners.get(key, '')
+            if extra:
+                annotation = EXTRA_VALUES[key]
+            elif not f'{owner}.'.startswith(_TRUSTED) and annotation is not bool:
+                annotation = inspect.Parameter.empty
+            reason = reason_against(value, annotation, default, owner.startswith('mmkdfuse.'))
+            if extra and key == 'priority' and not reason:
+                reason = _reason_against_priority(value)
+            if not reason and key in ranges:
+                reason = reason_against(value, ranges[key], default)
+            told = any(known.startswith(f'`{path}.{key}') for known in self.mistakes)
+            if reason and not told:
+                self._report(f'{path}.{key}', value, reason)
+            annotation = ranges.get(key, annotation)
+            expected = '' if annotation is inspect.Parameter.empty else describe(annotation)
+            self.arguments.append(Argument(f'{path}.{key}', value, name, default, expected))
+
+    def _check_clipping(self, path: str, node: dict, scope: str) -> None:
+        kind = node.get('type', 'norm')
+        if kind not in CLIPPING:
+            names = ' or '.join(map(repr, CLIPPING))
+            self._report(f'{path}.type', kind, f'expected {names}')
+            return
+        rest = {key: value for key, value in node.items() if key != 'type'}
+        self._walk(path, rest, Slot(None, CLIPPING[str(kind)], complete=True), scope)
+
+    def _hook_meant(self, path: str) -> str:
+        """End of a sentence with the default hook that a key may have meant."""
+        parent, _, key = path.rpartition('.')
+        if parent != 'default_hooks':
+            return ''
+        near = matches(key, set(self.cfg.default_hooks) - {key} | _UPSTREAM_HOOKS, cutoff=0.75)
+        return nearest(key, near) if near else ''
+
+
+def _reason_against_priority(value: Any) -> str:
+    try:
+        get_priority(value)
+    except (KeyError, TypeError, ValueError):
+        names = ', '.join(priority.name for priority in Priority)
+        return f'expected an integer from 0 to 100 or one of {names}'
+    return ''
+
+
+_UPSTREAM_HOOKS = {
+    *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+}
+_OWN_SCOPES = ('mmkdfuse', 'mmpretrain', 'mmcv')
+# What can be written in a file; everything else is an object that was built already.
+_WRITTEN = (str, bytes, bool, Real, list, tuple, set, Mapping)
 
 
 def _is_named(value: Any) -> bool:
@@ -231,16 +425,3 @@ def nearest(name: Any, names: Iterable[str], cutoff: float = 0.5) -> str:
     if near:
         return f'; nearest valid name: {near[0]!r}'
     return f'; valid names: {", ".join(names)}' if 0 < len(names) <= 20 else ''
-
-
-def _short(value: Any, width: int = 80) -> str:
-    text = repr(value.to_dict() if hasattr(value, 'to_dict') else value)
-    return text if len(text) <= width else f'{text[: width - 3]}...'
-
-
-def sentence(error: BaseException) -> str:
-    """Return an error's message on one line, without its full stop."""
-    # str() of a KeyError is the repr of its message.
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    text = ' '.join(str(text).split()) or type(error).__name__
-    return text.rstrip('.')

@@ -18,6 +18,13 @@ from torch import nn
 from mmkdfuse.checkpoint import latest_checkpoint, load_strictly
 from mmkdfuse.checkpoint_reader import checkpoint_path
 from mmkdfuse.engine.amp import amp_optim_wrapper
+from mmkdfuse.engine.config_file import (
+    ConfigError,
+    merge_changes,
+    read_config,
+    with_plain_values,
+)
+from mmkdfuse.engine.error_text import note_start
 from mmkdfuse.engine.hooks.compile_hook import CompileHook
 from mmkdfuse.engine.hooks.loss_context_hook import LossContextHook
 from mmkdfuse.engine.host_memory import keep_freed_memory
@@ -82,13 +89,13 @@ def train(
     """
     cfg = load_config(config, cfg_options, **overrides)
     _set_work_dir(cfg, work_dir)
-    cfg.launcher = launcher
+    _set_launcher(cfg, launcher)
     if not validate:
         cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
-    if amp:
+    if amp and isinstance(cfg.get('optim_wrapper'), dict):
         cfg.optim_wrapper = amp_optim_wrapper(cfg.optim_wrapper)
     if auto_scale_lr:
-        if 'auto_scale_lr' not in cfg:
+        if not isinstance(cfg.get('auto_scale_lr'), dict):
             raise ValueError(
                 'auto_scale_lr=True needs auto_scale_lr.base_batch_size in the config.'
             )
@@ -106,12 +113,17 @@ def train(
     try:
         if preflight:
             _run_preflight(cfg)
-        runner = _build_runner(cfg)
-        if not any(isinstance(hook, LossContextHook) for hook in runner.hooks):
-            runner.register_hook(LossContextHook())
-        runner.register_hook(StartWeightsHook())
-        _compile(runner)
-        runner.train()
+        context: LossContextHook | None = None
+        try:
+            runner = _build_runner(cfg)
+            context = _context_of(runner)
+            runner.register_hook(StartWeightsHook())
+            _compile(runner)
+            runner.train()
+        except Exception as error:
+            if context is None or not context.begun:
+                note_start(error)
+            raise
         metrics = last_validation(runner)
         if is_main_process():
             write_record(runner, metrics)
@@ -129,6 +141,7 @@ def test(
     launcher: str = 'none',
     out: str | os.PathLike | None = None,
     out_item: str = 'pred',
+    preflight: bool = True,
     cfg_options: dict[str, Any] | None = None,
     **overrides: Any,
 ) -> dict[str, float]:
@@ -141,22 +154,34 @@ def test(
         launcher: As for :func:`train`.
         out: Write predictions (``.pkl``) or metrics (``.json``, ``.yaml``) to this file.
         out_item: ``'pred'`` or ``'metrics'``.
+        preflight: Check config, model and test data first; what only training reads is left alone.
         cfg_options: As for :func:`train`.
         **overrides: As for :func:`train`.
 
     Returns:
         The metrics.
+
+    Raises:
+        ConfigError: If the preflight finds mistakes; the message lists all of them.
     """
     if out_item not in ('pred', 'metrics'):
         raise ValueError(f"out_item={out_item!r} must be 'pred' or 'metrics'.")
     cfg = load_config(config, cfg_options, **overrides)
     _set_work_dir(cfg, work_dir)
-    cfg.launcher = launcher
+    _set_launcher(cfg, launcher)
     cfg.load_from, cfg.resume = None, False
+    if not os.path.isfile(checkpoint):
+        raise FileNotFoundError(f"checkpoint '{checkpoint}' does not exist: check the path")
     started_group = _prepare_processes(cfg)
     try:
-        runner = _build_runner(cfg)
-        _load_weights(unwrapped(runner.model), checkpoint)
+        if preflight:
+            _run_preflight(cfg, testing=True)
+        try:
+            runner = _build_runner(cfg)
+            _load_weights(unwrapped(runner.model), checkpoint)
+        except Exception as error:
+            note_start(error)
+            raise
         if out and out_item == 'pred':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=str(out)))
         metrics = runner.test()
@@ -199,24 +224,37 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is neither such a file nor a shipped config of that name.
+        ConfigError: If the file cannot be read, or a change does not fit.
     """
     if isinstance(config, Config):
         cfg = copy.deepcopy(config)
     else:
-        cfg = Config.fromfile(_find_config(config))
+        cfg = read_config(_find_config(config), import_custom_modules=True)
     for changes in (overrides, cfg_options):
-        # mmengine takes `_delete_` out of what it merges.
-        cfg.merge_from_dict(copy.deepcopy(changes or {}))
+        merge_changes(cfg, changes)
+    with_plain_values(cfg._cfg_dict)
+    for key in ('val_evaluator', 'test_evaluator'):
+        if isinstance(cfg.get(key), tuple):
+            cfg[key] = list(cfg[key])  # the Runner takes no tuple here
     return cfg
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build ``cfg.model`` with the top-level data preprocessor, as the runner does."""
+    """Build ``cfg.model`` with the top-level data preprocessor, as the runner does.
+
+    Raises:
+        ConfigError: If it cannot be built; the sentences name the values.
+    """
     init_default_scope(cfg.get('default_scope', 'mmkdfuse'))
-    model = copy.deepcopy(cfg.model)
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
-    return MODELS.build(model)
+    try:
+        model = copy.deepcopy(cfg.model)
+        if cfg.get('data_preprocessor'):
+            model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+        return MODELS.build(model)
+    except Exception as error:
+        from mmkdfuse.engine.preflight import mistakes_of_model
+
+        raise ConfigError(mistakes_of_model(cfg, error)) from error
 
 
 def _find_config(config: str | os.PathLike) -> str:
@@ -248,6 +286,15 @@ def _set_work_dir(cfg: Config, work_dir: str | os.PathLike | None) -> None:
         cfg.work_dir = str(Path('work_dirs') / source.parent.name / source.stem)
 
 
+def _set_launcher(cfg: Config, launcher: str) -> None:
+    """Take the argument's; a wrong one of the config is a mistake all the same."""
+    written = cfg.get('launcher')
+    if written is not None and written not in LAUNCHERS:
+        names = ', '.join(map(repr, LAUNCHERS))
+        raise ConfigError([f'`launcher` = {written!r}: expected one of {names}.'])
+    cfg.launcher = launcher
+
+
 def _prepare_processes(cfg: Config) -> bool:
     """Start the process group on machines without GPU; return whether it was started here.
 
@@ -272,12 +319,13 @@ def _prepare_processes(cfg: Config) -> bool:
     return True
 
 
-def _run_preflight(cfg: Config) -> None:
+def _run_preflight(cfg: Config, testing: bool = False) -> None:
     from mmkdfuse.engine.preflight import preflight
 
-    report = preflight(cfg, training=True)
+    report = preflight(cfg, training=not testing, testing=testing)
     if int(os.environ.get('RANK', 0)) == 0:
-        print(report, flush=True)
+        advice = '\n'.join(f'warning: {each}' for each in report.advice)
+        print(advice if testing else report, end='\n' if advice or not testing else '', flush=True)
 
 
 def _build_runner(cfg: Config) -> Runner:
@@ -298,6 +346,16 @@ def _build_runner(cfg: Config) -> Runner:
         name = cfg.get('experiment_name') or Path(cfg.filename or 'run').stem
         cfg.experiment_name = f'{name}_{number}'
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _context_of(runner: Runner) -> LossContextHook:
+    """Return the run's hook for losses, which configs may leave out."""
+    for hook in runner.hooks:
+        if isinstance(hook, LossContextHook):
+            return hook
+    hook = LossContextHook()
+    runner.register_hook(hook)
+    return hook
 
 
 def _compile(runner: Runner) -> None:

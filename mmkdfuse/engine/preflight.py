@@ -4,7 +4,7 @@ import copy
 import gc
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,23 +12,16 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmkdfuse.engine.config_check import check_config, sentence
-from mmkdfuse.engine.trial import PreflightReport, Trial
+from mmkdfuse.engine.config_check import ConfigCheck
+from mmkdfuse.engine.config_file import ConfigError, read_config, with_plain_values
+from mmkdfuse.engine.culprit import CulpritSearch
+from mmkdfuse.engine.sense_check import SenseCheck
+from mmkdfuse.engine.trial import PreflightReport, Trial, build_model
 
 
-class ConfigError(ValueError):
-    """All mistakes of a config, one sentence and one line each.
-
-    Attributes:
-        mistakes: The sentences.
-    """
-
-    def __init__(self, mistakes: Sequence[str]):
-        self.mistakes = list(mistakes)
-        super().__init__('\n'.join(self.mistakes))
-
-
-def preflight(cfg: Config, data: bool = True, training: bool = False) -> PreflightReport:
+def preflight(
+    cfg: Config, data: bool = True, training: bool = False, testing: bool = False
+) -> PreflightReport:
     """Check a config before training: first without building anything, then on two images.
 
     The trial builds datasets and model on the CPU, takes one batch forward and backward and one
@@ -39,16 +32,26 @@ def preflight(cfg: Config, data: bool = True, training: bool = False) -> Preflig
         data: False to leave the datasets alone and try a random batch instead.
         training: True if training follows: files of teachers must exist. Otherwise the report says
             which are missing, and the trial goes on without any weights of files.
+        testing: True if a test follows: what only training reads is left alone.
 
     Raises:
         ConfigError: If anything is wrong; it holds all mistakes.
     """
-    mistakes = check_config(cfg)
+    cfg = copy.deepcopy(cfg)
+    with_plain_values(cfg._cfg_dict)
+    for key in _TRAINING_KEYS if testing else ():
+        cfg.pop(key, None)
+    check = ConfigCheck(cfg)
+    mistakes = check.run()
+    if not mistakes:
+        sense = SenseCheck(cfg)
+        sense.run(training=not testing)
+        mistakes = sense.mistakes
     if mistakes:
         raise ConfigError(mistakes)
     scope = cfg.get('default_scope') or 'mmengine'
     with _random_state_kept(), _quiet(), DefaultScope.overwrite_default_scope(scope):
-        trial = Trial(copy.deepcopy(cfg), training)
+        trial = Trial(cfg, training, testing, check.arguments, sense)
         trial.run(data)
     mistakes, report, cause = trial.mistakes, trial.report, trial.cause
     del trial
@@ -56,6 +59,23 @@ def preflight(cfg: Config, data: bool = True, training: bool = False) -> Preflig
     if mistakes:
         raise ConfigError(mistakes) from cause
     return report
+
+
+# What a test does not read.
+_TRAINING_KEYS = (
+    *('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'),
+    *('val_dataloader', 'val_cfg', 'val_evaluator', 'optimizer'),
+)
+
+
+def mistakes_of_model(cfg: Config, error: Exception) -> list[str]:
+    """Return sentences on a model that could not be built."""
+    kept = ('model', 'data_preprocessor', 'default_scope', 'custom_imports')
+    cfg = Config({key: copy.deepcopy(cfg.get(key)) for key in kept if cfg.get(key) is not None})
+    check = ConfigCheck(cfg)
+    mistakes = check.run()
+    search = CulpritSearch(check.arguments)
+    return mistakes or [search.explain(cfg, 'model', kept[:2], build_model, error)]
 
 
 def check_file(path: str, cfg_options: dict | None = None, data: bool = True) -> int:
@@ -67,22 +87,6 @@ def check_file(path: str, cfg_options: dict | None = None, data: bool = True) ->
         print(f'{len(error.mistakes)} {noun} in {path}:\n{error}')
         return 1
     return 0
-
-
-def read_config(path: str, cfg_options: dict | None = None) -> Config:
-    """Read a config file and apply changes to it.
-
-    Raises:
-        ConfigError: If the file or one of its bases cannot be read or a change does not fit.
-    """
-    try:
-        # Modules are imported by the check, which reports every one that fails.
-        cfg = Config.fromfile(path, import_custom_modules=False)
-        cfg.merge_from_dict(cfg_options or {})
-    except Exception as error:
-        reason = f'{type(error).__name__}: {sentence(error)}'
-        raise ConfigError([f'`{path}` cannot be read as a config: {reason}.']) from error
-    return cfg
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import ast
 import inspect
 import textwrap
+import types
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +20,14 @@ class Keywords:
 
     Attributes:
         defaults: Every keyword with its default, ``inspect.Parameter.empty`` where it has none.
+        annotations: Annotations of those that have one.
+        owners: Module of the function that declares each.
         accepts_any: True if a ``**kwargs`` goes where the source does not tell.
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)
+    annotations: dict[str, Any] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
     accepts_any: bool = False
 
     @property
@@ -53,13 +59,20 @@ def _keywords_of_chain(functions: list[Callable], bound: bool = False) -> Keywor
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
-            return Keywords(found.defaults, accepts_any=True)
+            found.accepts_any = True
+            return found
         parameters = parameters if bound else parameters[1:]
         # A keyword that a subclass fills in itself is not the user's any more.
         given |= {p.name for p in parameters[:positional]}
+        hints = _annotations_of(function)
         for parameter in parameters:
-            if parameter.kind not in _VARIADIC and parameter.name not in given:
-                found.defaults.setdefault(parameter.name, parameter.default)
+            name = parameter.name
+            if parameter.kind in _VARIADIC or name in given or name in found.defaults:
+                continue
+            found.defaults[name] = parameter.default
+            found.owners[name] = getattr(function, '__module__', None) or ''
+            if name in hints:
+                found.annotations[name] = hints[name]
         rest = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
         if rest is None:
             return found
@@ -71,6 +84,20 @@ def _keywords_of_chain(functions: list[Callable], bound: bool = False) -> Keywor
             return found
         given |= use.explicit
         positional = use.positional
+    return found
+
+
+def _annotations_of(function: Callable) -> dict[str, Any]:
+    """Annotations of a function's parameters, without those that cannot be resolved."""
+    function = inspect.unwrap(function)
+    found: dict[str, Any] = {}
+    for name, annotation in getattr(function, '__annotations__', {}).items():
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            names = getattr(function, '__globals__', None)
+            found |= typing.get_type_hints(one, names, include_extras=True)
+        except Exception:  # a name that is imported for type checkers only
+            continue
     return found
 
 

@@ -177,10 +177,10 @@ def probe_stages(
     try:
         output = dry_run(backbone, size, channels)
     except Exception as error:
-        reason = ' '.join(str(error).split()).rstrip('.') or 'no message'
+        reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
         raise ValueError(
             f'backbone {type(backbone).__name__}: fails on an image of image_size={image_size!r} '
-            f'({type(error).__name__}: {reason}); '
+            f'({reason}); '
             + ' or '.join(filter(None, ['change `image_size`', _advice(backbone, _KNOWS_SIZE)]))
             + '.'
         ) from error

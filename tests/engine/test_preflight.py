@@ -136,7 +136,7 @@ def test_report_of_a_correct_config():
             ['2 of 4 trainable parameters', '(unused.weight, unused.bias)'],
         ),
         ({'model.fault': 'build'}, ["`model`: fault='build' is not a good idea."]),
-        ({'model.fault': 'forward'}, ['`model in training`: shapes differ.']),
+        ({'model.fault': 'forward'}, ["`model.fault` = 'forward': shapes differ."]),
         (
             {'train_dataloader.dataset.classes': 7},
             ['`model.num_classes` = 10', 'train', '7 classes'],
@@ -181,7 +181,7 @@ def test_a_folder_without_data_speaks_for_itself(tmp_path):
     cfg = config()
     cfg.train_dataloader.dataset = dataset
     (mistake,) = mistakes_of(cfg)
-    assert mistake.startswith('`train_dataloader`: ') and 'nothing' in mistake
+    assert mistake.startswith('`train_dataloader.dataset.data_root` = ') and 'nothing' in mistake
 
 
 def kfmsd():

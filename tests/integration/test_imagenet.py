@@ -92,7 +92,7 @@ def test_missing_data_are_named(root, tmp_path):
     nothing = mistakes(small('kfmsd/resnet50_imagenet', tmp_path / 'none', backbone=backbone))
     assert len(nothing) == 2
     for split, mistake in zip(('train', 'val'), nothing, strict=True):
-        assert mistake.startswith(f'`{split}_dataloader`: ')
+        assert mistake.startswith(f'`{split}_dataloader.dataset.data_root` = ')
         assert str(tmp_path / 'none' / split) in mistake
     # The official archive of the validation images has no class folders.
     (tmp_path / 'flat' / 'val').mkdir(parents=True)

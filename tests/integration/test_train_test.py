@@ -144,7 +144,14 @@ def test_arguments_of_the_test_tool(monkeypatch):
     arguments = ('c.py', 'x.pth', '--out', 'o.json', '--out-item', 'metrics', '--work-dir', 'w')
     assert run_tool(monkeypatch, 'test', *arguments, '--cfg-options', 'a=1') == (
         ('c.py', 'x.pth'),
-        dict(work_dir='w', out='o.json', out_item='metrics', launcher='none', cfg_options={'a': 1}),
+        dict(
+            work_dir='w',
+            out='o.json',
+            out_item='metrics',
+            preflight=True,
+            launcher='none',
+            cfg_options={'a': 1},
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmkdfuse.engine.loss_context import show_dataset, unwrapped
 from mmkdfuse.models.classifiers.trainable import Trainable
@@ -24,6 +24,9 @@ class LossContextHook(Hook):
     Args:
         images: Number of training images that are seen for statistics, over all processes, >= 1.
 
+    Attributes:
+        begun: Whether an iteration has begun.
+
     Raises:
         ValueError: If ``images`` is out of range.
 
@@ -39,10 +42,11 @@ class LossContextHook(Hook):
         if not isinstance(images, int) or images < 1:
             raise ValueError(f'LossContextHook: images={images!r} must be a positive integer.')
         self.images = images
+        self.begun = False
 
     def before_run(self, runner: Runner) -> None:
         """Show the training set, before weights and memories are loaded."""
-        if runner._train_loop is not None:
+        if isinstance(runner._train_loop, BaseLoop):  # a config where nothing trains
             show_dataset(unwrapped(runner.model), runner.train_dataloader.dataset)
 
     def before_train(self, runner: Runner) -> None:
@@ -66,6 +70,7 @@ class LossContextHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Tell the epoch in loops that have none of their own."""
+        self.begun = True
         if batch_idx == 0:
             self._tell(runner)
 

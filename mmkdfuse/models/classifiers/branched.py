@@ -78,6 +78,8 @@ class BranchedClassifier(MultiHead, SingleBackbone):
         **kwargs: Any,
     ) -> None:
         check_num_classes(num_classes)
+        if branch_classes is not None:
+            check_num_classes(branch_classes, 'branch_classes')
         teachers = build_teachers(teacher, num_classes, image_size)
         body = Body.build(backbone, image_size)
         neck_config = filled_in(
@@ -86,8 +88,6 @@ class BranchedClassifier(MultiHead, SingleBackbone):
             'a dry run of the backbone',
             stage_shapes=body.stage_shapes,
         )
-        if branch_classes is not None:
-            check_num_classes(branch_classes, 'branch_classes')
         head_config = head or body.config.get('head')
         built_neck: Any = MODELS.build(neck_config)
         self_heads = dict(

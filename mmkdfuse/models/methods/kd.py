@@ -36,4 +36,6 @@ class KD(Distiller):
         tau: float = 4.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(ce_weight=ce_weight, kd_weight=kd_weight, tau=tau, **kwargs)
+        super().__init__(
+            ce_weight=ce_weight, kd_weight=kd_weight, tau=tau if kd_weight else None, **kwargs
+        )

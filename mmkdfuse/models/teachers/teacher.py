@@ -332,7 +332,7 @@ def attach(model: nn.Module, teachers: Sequence[Teacher]) -> None:
     object.__setattr__(model, 'teachers', tuple(teachers))
 
 
-TeacherLike: TypeAlias = 'str | dict | Teacher | Sequence[str | dict | Teacher] | None'
+TeacherLike: TypeAlias = str | dict | Teacher | Sequence[str | dict | Teacher] | None
 
 
 def build_teachers(
