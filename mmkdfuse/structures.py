@@ -363,6 +363,8 @@ class NetworkInfo:
         norms: For every stage whose activation follows a batch norm, by number: that batch norm.
         task_loss: Loss of the network's own head: (logits (N, K), targets) -> scalar; its
             ``accuracies`` gives what is logged beside it.
+        logits_alone: Why nothing but logits can be read, a sentence without its full stop; empty
+            where maps can be.
         classify: The main head: feature (N, D) -> logits (N, K); gradients pass.
     """
 
@@ -375,3 +377,4 @@ class NetworkInfo:
     norms: Callable[[int], nn.Module | None]
     task_loss: TaskLoss
     classify: Callable[[Tensor], Tensor]
+    logits_alone: str = ''

@@ -131,6 +131,13 @@ class Trainable(Network, BaseClassifier):
             raise ValueError(
                 f'{name}: teacher=None, expected at least one teacher, which this loss reads.'
             )
+        for teacher in teachers:
+            maps = (reads.teacher.stages, reads.teacher.before_activation)
+            if teacher.logits_alone and any((*maps, reads.teacher.after_activation)):
+                raise ValueError(
+                    f'{name}: teacher={teacher.name!r} gives logits alone, and this loss reads its '
+                    f'maps; {teacher.logits_alone}.'
+                )
         own, *others = (
             taps.resolved(len(info.stage_shapes), info.heads, name)
             for taps, info in [

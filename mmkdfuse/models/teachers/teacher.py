@@ -20,7 +20,7 @@ from mmkdfuse.models.inference.truncated_backbone import truncate
 from mmkdfuse.models.probe import relative_difference, trial_images
 from mmkdfuse.models.taps import ActivationTaps
 from mmkdfuse.models.teachers.fast_copy import fast_copy
-from mmkdfuse.models.teachers.foreign_network import ForeignNetwork
+from mmkdfuse.models.teachers.foreign_network import read_foreign
 from mmkdfuse.models.teachers.network_spec import resolve_network
 from mmkdfuse.registry import MODELS
 from mmkdfuse.structures import (
@@ -59,8 +59,7 @@ class Teacher(nn.Module):
         image_size: As given.
 
     Raises:
-        ValueError: If a classifier of mmpretrain has other logits than backbone, neck and head
-            give.
+        ValueError: If it gives no logits.
 
     Example:
         >>> teacher = Teacher(dict(arch='resnet8x4', base_channels=4), 10, 32)
@@ -90,18 +89,15 @@ class Teacher(nn.Module):
         self.network = MODELS.build(config)
         reader: Any = self.network
         if not isinstance(reader, Network):
-            reader = ForeignNetwork(reader, spec.classifier or {}, image_size)
+            reader = read_foreign(reader, spec.classifier or {}, image_size)
         object.__setattr__(self, '_reader', reader)  # not as a module: the network is one already
         self.requires_grad_(False)
         self.eval()
         self._fast: list[nn.Module] = []  # in a list, to be no module of this one
         self._truncated: list[nn.Module] = []  # shares the network's weights
         self._stages = len(self.stage_shapes)
-        everything = Taps(stages=ALL, features=ALL, logits=ALL)
+        everything = Taps(stages=ALL, features=ALL if self._stages else (), logits=ALL)
         self._taps = everything.resolved(self._stages, self._reader.head_names, self.name)
-        if isinstance(self._reader, ForeignNetwork):
-            image = trial_images(1, image_size, self.network)
-            self._check_logits(image, self._reader.run(image, TapKeys(logits=(MAIN,))).logits)
 
     @property
     def stage_shapes(self) -> list[tuple[int, int, int]]:
@@ -123,6 +119,9 @@ class Teacher(nn.Module):
         Raises:
             ValueError: If its logits do not follow from its last map alone.
         """
+        reason = self.info().logits_alone
+        if reason:
+            raise ValueError(f'teacher={self.name!r}: {reason}.')
         self._check_main_parts()
         plain = self._reader.deployed()
         return (plain.neck if plain.with_neck else None), plain.head
@@ -276,6 +275,8 @@ class Teacher(nn.Module):
 
     def describe(self) -> str:
         """Return name, last map and file, for the report before training."""
+        if not self.stage_shapes:
+            return f'teacher {self.name}: logits alone, from {self.checkpoint}'
         shape = 'x'.join(map(str, self.stage_shapes[-1]))
         return f'teacher {self.name}: last map {shape}, from {self.checkpoint}'
 

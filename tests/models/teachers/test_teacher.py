@@ -236,10 +236,54 @@ def test_other_logits_than_those_of_the_last_map_are_refused_where_the_classifie
             build(method, teacher=cfg)
 
 
-def test_a_map_that_is_changed_before_it_is_classified_is_refused():
+def test_a_map_that_is_changed_before_it_is_classified_leaves_its_logits_alone(build):
     cfg = dict(image_classifier(), type='ScaledClassifier')
-    with pytest.raises(ValueError, match='does not give its logits from its last map alone'):
-        Teacher(cfg, K, 32)
+    teacher = build('KD', teacher=cfg).teachers[0]
+    assert torch.equal(teacher(IMAGES).logits, teacher.network(IMAGES))
+    for method in ('MFAKD', 'SimKD', 'FitNet'):
+        with pytest.raises(ValueError, match='does not give its logits from its last map alone'):
+            build(method, teacher=cfg)
+
+
+CLASS_TOKEN = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(
+        type='mmpretrain.VisionTransformer',
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+        img_size=32,
+        patch_size=8,
+    ),
+    head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=K, in_channels=16),
+)
+POOLED = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(
+        type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 8, 8, 8])
+    ),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=K, in_channels=8),
+)
+
+
+@pytest.mark.parametrize('network', [CLASS_TOKEN, POOLED], ids=['class token', 'pooled'])
+def test_what_gives_logits_alone_teaches_by_them(network, build, tmp_path):
+    trained = MODELS.build(network).eval()
+    path = write(tmp_path / 'teacher.pth', trained)
+    for method, term in (('KD', 'loss_kd'), ('DKD', 'loss_dkd')):
+        model = build(method, teacher=dict(network, checkpoint=path))
+        model.init_weights()
+        torch.testing.assert_close(model.teachers[0](IMAGES).logits, trained(IMAGES))
+        terms = model(IMAGES, torch.tensor([0, 1]), mode='loss')
+        assert terms[term] > 0
+        assert model.describe()[-1].endswith(f'logits alone, from {path}')
+    with pytest.raises(ValueError, match='HintLoss: teacher=.* gives logits alone, and this loss'):
+        build('FitNet', teacher=network)
+    with pytest.raises(ValueError, match='teacher=.*expected a map'):
+        build('MFAKD', teacher=network)
+
+
+def test_what_gives_no_logits_is_no_teacher(build):
+    with pytest.raises(ValueError, match=r'gives .*, expected logits \(N, K\)'):
+        build('KD', teacher={**CLASS_TOKEN, 'head': None})
 
 
 def test_unset_and_missing_files_are_named_with_the_commands(tmp_path):
