@@ -15,8 +15,9 @@ from mmengine.registry import DefaultScope
 from mmkdfuse.engine.config_check import ConfigCheck
 from mmkdfuse.engine.config_file import ConfigError, read_config, with_plain_values
 from mmkdfuse.engine.culprit import CulpritSearch
+from mmkdfuse.engine.preflight_report import PreflightReport
 from mmkdfuse.engine.sense_check import SenseCheck
-from mmkdfuse.engine.trial import PreflightReport, Trial, build_model
+from mmkdfuse.engine.trial import Trial, build_model
 
 
 def preflight(

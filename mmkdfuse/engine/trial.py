@@ -5,14 +5,12 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import get_world_size
 from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR, MODELS
 from mmengine.runner import Runner
@@ -20,13 +18,14 @@ from mmpretrain.models import ClsDataPreprocessor
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from mmkdfuse.analysis.cost import Cost, count_cost
+from mmkdfuse.analysis.cost import count_cost
 from mmkdfuse.analysis.loss_scale import measure_loss_scale
 from mmkdfuse.checkpoint_reader import checkpoint_path
 from mmkdfuse.engine.config_check import Argument, nearest
 from mmkdfuse.engine.culprit import CulpritSearch
 from mmkdfuse.engine.error_text import sentence
 from mmkdfuse.engine.loss_context import training_set_of
+from mmkdfuse.engine.preflight_report import PreflightReport, processes
 from mmkdfuse.engine.rehearsal import Rehearsal
 from mmkdfuse.engine.sense_check import SenseCheck
 from mmkdfuse.engine.value_check import short
@@ -35,58 +34,6 @@ from mmkdfuse.structures import TrainingSet
 
 _SPLITS = ('train', 'val', 'test')
 _BATCH = 2
-
-
-@dataclass
-class PreflightReport:
-    """Facts about a planned run, measured on a batch of two images.
-
-    Attributes:
-        model: Class of the model.
-        parameters: Number of parameters in training.
-        trainable: Number of those that the optimiser changes.
-        deployed: Cost of the network that is left after training.
-        input_shape: (C, H, W) of the images.
-        plan: Lines on stage shapes and branches.
-        images: Number of images of every split; empty where the data were not looked at.
-        batch_size: Images per step, over all processes.
-        losses: Value of every term before training.
-        loss_scale: Size of every term's gradient on the backbone, beside weight decay's.
-        metrics: Names that validation will log.
-        warnings: Problems at which training would stop.
-        advice: What is valid and perhaps not meant.
-    """
-
-    model: str = ''
-    parameters: int = 0
-    trainable: int = 0
-    deployed: Cost | None = None
-    input_shape: tuple[int, ...] = ()
-    plan: list[str] = field(default_factory=list)
-    images: dict[str, int] = field(default_factory=dict)
-    batch_size: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
-    loss_scale: str = ''
-    metrics: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    advice: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        shape = 'x'.join(map(str, self.input_shape))
-        lines = [f'{self.model}: {self.parameters:,} parameters, {self.trainable:,} trainable']
-        lines += [f'deployed: {self.deployed} at {shape}'] if self.deployed else []
-        lines += self.plan
-        if self.images:
-            lines.append('images: ' + ', '.join(f'{k} {n:,}' for k, n in self.images.items()))
-        lines.append(f'batch size: {self.batch_size} in {_processes()} process(es)')
-        if self.losses:
-            terms = ', '.join(f'{name} {value:.3g}' for name, value in self.losses.items())
-            lines.append(f'terms: {terms}')
-        lines += [f'their pull at the backbone: {self.loss_scale}'] if self.loss_scale else []
-        lines += [f'validation logs: {", ".join(self.metrics)}'] if self.metrics else []
-        lines += [f'but training would stop: {warning}' for warning in self.warnings]
-        lines += [f'warning: {each}' for each in self.advice]
-        return '\n'.join(['Preflight passed', *(f'  {line}' for line in lines)])
 
 
 # Keys of a config that a model, and its step on a batch, depend on.
@@ -466,7 +413,7 @@ class Trial:
         report.deployed = count_cost(model.deployed() if ours else model, shape)
         report.plan = model.describe() if ours else []
         loader = self.cfg.get('train_dataloader') or {}
-        report.batch_size = loader.get('batch_size', 1) * _processes()
+        report.batch_size = loader.get('batch_size', 1) * processes()
 
 
 def build_model(cfg: Config) -> Any:
@@ -503,8 +450,3 @@ def _several(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
 def _mean(value: Tensor | Sequence[Tensor]) -> float:
     """Value of a term, which may be a list of tensors."""
     return sum(float(each.detach().mean()) for each in _several(value))
-
-
-def _processes() -> int:
-    # torchrun tells before the process group exists
-    return max(get_world_size(), int(os.environ.get('WORLD_SIZE', 1)))
