@@ -27,8 +27,8 @@ class LossScaleHook(Hook):
     its weight that would bring it level. Beside it stands the unexplained variance of aligned maps
     on the training and the validation batch, where a loss tells it.
 
-    A report runs one batch forward and every term backward once. It leaves weights, buffers and
-    random numbers as they were, so that training is the same with and without it.
+    A report runs one batch forward and every term backward once. It leaves weights, buffers,
+    memories and random numbers as they were, so that training is the same with and without it.
 
     Args:
         shares: Shares of training after which a report is made, each in (0, 1); the first epoch of
@@ -76,10 +76,12 @@ class LossScaleHook(Hook):
         for group in runner.optim_wrapper.optimizer.param_groups:
             decay.update(dict.fromkeys(group['params'], group.get('weight_decay', 0.0)))
         weights = [p for p in model.backbone.parameters() if p.requires_grad and p in decay]
+        memories = {name: tensor.clone() for name, tensor in model.memories().items()}
         with untouched(model):
             data = model.data_preprocessor(batch, True)
             terms = model(**data, mode='loss')
             report = measure_loss_scale(terms, weights, [decay[weight] for weight in weights])
+        model.load_memories(memories)
         unexplained = {'training': self._unexplained(model, data)}
         loader = runner.val_dataloader if runner.val_loop is not None else None
         if loader is not None and unexplained['training'] is not None:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from mmengine.config import Config
 
 import mmkdfuse
 from mmkdfuse.engine.hooks.loss_scale_hook import LossScaleHook
+from mmkdfuse.models import Classifier, Loss
+from mmkdfuse.structures import Reads, Taps
 
 
 @pytest.fixture(scope='module')
@@ -62,6 +65,32 @@ def test_it_reports_and_training_is_the_same_without_it(tiny_options, teacher, t
     assert 'loss scale' not in plain
     assert weights.keys() == others.keys()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+class Counting(Loss):
+    """A loss that changes its memory in every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = Reads(student=Taps(logits='main'))
+        self.add_memory('steps', torch.zeros(1))
+
+    def terms(self, step):
+        self.memories['steps'] += 1
+        return dict(loss_counting=step.student.logits.square().mean())
+
+
+def test_memories_are_left_as_they_were():
+    network = dict(arch='resnet8x4', base_channels=4, stem_channels=4)
+    model = Classifier(network, 10, 32, losses=[Counting()])
+    batch = dict(inputs=torch.randn(4, 3, 32, 32), data_samples=torch.arange(4))
+    del model.data_preprocessor
+    model.data_preprocessor = lambda data, training: data
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    runner = SimpleNamespace(optim_wrapper=SimpleNamespace(optimizer=optimizer), val_loop=None)
+    report = LossScaleHook()._measure(runner, model, batch)
+    assert report.gradients['loss_counting'] > 0
+    assert model.memories()['Counting.steps'].item() == 0
 
 
 def test_epochs_of_the_reports():
